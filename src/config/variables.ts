@@ -1,0 +1,150 @@
+/**
+ * Every setting of Ferry: one environment variable each, with type, default, unit and meaning. `./ferry config` and the README's
+ * table are made from this list.
+ */
+import { type Static, type TSchema, Type } from 'typebox';
+
+interface Meaning {
+  readonly description: string;
+  readonly unit?: string;
+  readonly secret?: boolean;
+}
+
+const text = (fallback: string, meaning: Meaning) => Type.String({ default: fallback, ...meaning });
+const integer = (fallback: number, minimum: number, maximum: number, meaning: Meaning) =>
+  Type.Integer({ default: fallback, minimum, maximum, ...meaning });
+const choice = <const T extends string[]>(fallback: T[number], values: [...T], meaning: Meaning) =>
+  Type.Enum(values, { default: fallback, ...meaning });
+const optional = (meaning: Meaning) => Type.Optional(Type.String({ minLength: 1, ...meaning }));
+
+export const VARIABLES = {
+  // --- parts; unset means the embedded one
+  DATABASE_URL: optional({
+    description: 'Postgres, 15 or newer, wal_level=logical. Unset: the embedded one.',
+    secret: true,
+  }),
+  KAFKA_BROKERS: optional({
+    description: 'Kafka bootstrap servers, host:port, separated by commas. Unset: the embedded one.',
+  }),
+  SCHEMA_REGISTRY_URL: optional({
+    description: 'Confluent-compatible schema registry. Unset: the embedded one.',
+    secret: true,
+  }),
+  KAFKA_TLS: choice('auto', ['auto', 'on', 'off'], {
+    description: 'Verified TLS to Kafka; auto: on unless every broker is on loopback.',
+  }),
+  POSTGRES_TLS: choice('auto', ['auto', 'on', 'off'], {
+    description: 'Verified TLS to Postgres; auto: on unless the server is on loopback.',
+  }),
+
+  // --- service
+  FERRY_ROLES: text('api,relay,consumers', { description: 'Roles that this process runs: api, relay, consumers.' }),
+  FERRY_MODULES: text('', { description: 'Example modules: commerce, or empty for none.' }),
+  HTTP_HOST: text('127.0.0.1', { description: 'Address that the HTTP server binds.' }),
+  HTTP_PORT: integer(8080, 0, 65535, { description: 'Port of the HTTP server; 0 takes a free one.' }),
+  HTTP_BODY_LIMIT_BYTES: integer(1_048_576, 1024, 16_777_216, { description: 'Largest request body.', unit: 'bytes' }),
+  IDEMPOTENCY_KEY_TTL_HOURS: integer(24, 1, 8760, {
+    description: 'How long an idempotency key’s answer is kept.',
+    unit: 'hours',
+  }),
+  IDEMPOTENCY_KEY_SECRET: optional({
+    description: 'HMAC key under which idempotency keys are stored. Unset: one is made and kept in the database.',
+    secret: true,
+  }),
+  SHUTDOWN_TIMEOUT_MS: integer(15_000, 100, 600_000, {
+    description: 'Time for a graceful stop; a second signal stops at once.',
+    unit: 'ms',
+  }),
+  LOG_LEVEL: choice('info', ['trace', 'debug', 'info', 'warn', 'error', 'silent'], {
+    description: 'Least severe log level written.',
+  }),
+  LOG_FORMAT: choice('auto', ['auto', 'json', 'pretty'], {
+    description: 'auto: pretty on a terminal, JSON elsewhere.',
+  }),
+  OTEL_EXPORTER_OTLP_ENDPOINT: optional({
+    description: 'OTLP/HTTP endpoint for traces and metrics. Unset: nothing is exported.',
+  }),
+
+  // --- events
+  SCHEMAS_DIR: text('schemas', { description: 'Directory of the .avsc files.' }),
+  TOPIC_PREFIX: text('', { description: 'Put before every topic name.' }),
+  TOPIC_ROUTES: text('order=commerce.order,customer=commerce.customer', {
+    description:
+      'aggregatetype=topic pairs, separated by commas; an aggregatetype that is not listed goes to the topic of its own name.',
+  }),
+  SUBJECT_NAMING: choice('topic-record', ['topic-record', 'topic', 'record'], {
+    description: 'Subject name strategy.',
+  }),
+  TOPIC_PARTITIONS: integer(6, 1, 10_000, { description: 'Partitions of topics that Ferry creates.' }),
+  TOPIC_REPLICATION_FACTOR: integer(-1, -1, 32, {
+    description: 'Replication factor of topics that Ferry creates; -1: the broker’s default.',
+  }),
+  MAX_EVENT_BYTES: integer(900_000, 1024, 100_000_000, {
+    description: 'Largest encoded event; must stay below the topic’s max.message.bytes.',
+    unit: 'bytes',
+  }),
+  CLOUDEVENTS_SOURCE: text('ferry', { description: 'ce_source of every event.' }),
+
+  // --- relay
+  RELAY_NAME: text('main', {
+    description: 'Name of the relay: its slot, checkpoint topic and transactional id derive from it.',
+  }),
+  PUBLICATION_NAME: text('ferry_outbox', { description: 'Publication that the relay reads.' }),
+  RELAY_BATCH_MAX_EVENTS: integer(5_000, 1, 100_000, {
+    description: 'Most events in one Kafka transaction.',
+    unit: 'events',
+  }),
+  RELAY_BATCH_MAX_BYTES: integer(4_194_304, 1_048_576, 67_108_864, {
+    description: 'Most encoded bytes in one Kafka transaction.',
+    unit: 'bytes',
+  }),
+  RELAY_BATCH_LINGER_MS: integer(0, 0, 2_000, {
+    description: 'How long a batch waits for more events when no transaction is in flight.',
+    unit: 'ms',
+  }),
+  RELAY_BUFFER_MAX_BYTES: integer(33_554_432, 1_048_576, 1_073_741_824, {
+    description: 'Received and not yet sent, before the socket is paused.',
+    unit: 'bytes',
+  }),
+  RELAY_TRANSACTION_TIMEOUT_MS: integer(12_000, 5_000, 60_000, {
+    description: 'After this long Kafka aborts a transaction whose relay died.',
+    unit: 'ms',
+  }),
+  RELAY_HEARTBEAT_INTERVAL_MS: integer(3_000, 100, 60_000, {
+    description: 'A logical message this often moves checkpoint and slot when the outbox is idle.',
+    unit: 'ms',
+  }),
+  RELAY_STATUS_INTERVAL_MS: integer(3_000, 100, 9_000, {
+    description: 'How often the confirmed LSN is told to Postgres.',
+    unit: 'ms',
+  }),
+  RELAY_DEAD_AFTER_MS: integer(20_000, 2_000, 300_000, {
+    description: 'Without a byte from Postgres for this long the connection counts as dead.',
+    unit: 'ms',
+  }),
+  RELAY_STANDBY_POLL_MS: integer(500, 50, 60_000, {
+    description: 'How often a standby looks whether the slot is free.',
+    unit: 'ms',
+  }),
+  RELAY_BACKOFF_MAX_MS: integer(10_000, 100, 300_000, {
+    description: 'Longest pause between attempts to reach a part.',
+    unit: 'ms',
+  }),
+
+  // --- embedded parts
+  FERRY_HOME: text('.ferry', { description: 'Directory of the embedded stack: data, logs, recorded processes.' }),
+  EMBEDDED_POSTGRES_PORT: integer(0, 0, 65535, { description: 'Port of the embedded Postgres; 0 takes a free one.' }),
+  EMBEDDED_KAFKA_PORT: integer(0, 0, 65535, { description: 'Port of the embedded Kafka; 0 takes a free one.' }),
+  EMBEDDED_REGISTRY_PORT: integer(0, 0, 65535, { description: 'Port of the embedded registry; 0 takes a free one.' }),
+
+  // --- tests only
+  FERRY_FAIL_POINT: optional({
+    description: 'Chaos tests: name[:nth] of the point at which the process kills itself.',
+  }),
+} as const satisfies Record<string, TSchema>;
+
+export const EnvironmentSchema = Type.Object(VARIABLES);
+
+/** All settings, typed; keys are the variables' names. */
+export type Config = Static<typeof EnvironmentSchema>;
+export type VariableName = keyof typeof VARIABLES;

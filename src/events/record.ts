@@ -1,0 +1,59 @@
+/**
+ * An outbox event as a Kafka record: key, headers and partition. CloudEvents 1.0 in Kafka's binary content mode, plus the trace
+ * context and Ferry's own position headers, with which a consumer can deduplicate and order without decoding the value.
+ */
+import { formatLsn } from '../kernel/lsn.ts';
+import type { OutboxEvent, Position } from './outbox-event.ts';
+
+/** A record ready to send. */
+export interface OutgoingRecord {
+  readonly topic: string;
+  readonly partition: number;
+  readonly key: string | null;
+  readonly value: Buffer | null;
+  readonly headers: Record<string, string>;
+}
+
+export const HEADER = {
+  id: 'ce_id',
+  type: 'ce_type',
+  source: 'ce_source',
+  subject: 'ce_subject',
+  time: 'ce_time',
+  dataSchema: 'ce_dataschema',
+  specVersion: 'ce_specversion',
+  contentType: 'content-type',
+  traceparent: 'traceparent',
+  lsn: 'ferry_lsn',
+  seq: 'ferry_seq',
+  aggregateType: 'ferry_aggregate_type',
+  aggregateVersion: 'ferry_aggregate_version',
+  recordedAt: 'ferry_recorded_at',
+} as const;
+
+/** Headers of one event. The writer's own come first: they can add names but not replace Ferry's. */
+export function eventHeaders(
+  event: OutboxEvent,
+  position: Position,
+  source: string,
+  schema: { id: number; subject: string } | null,
+): Record<string, string> {
+  const headers: Record<string, string> = { ...event.headers };
+  headers[HEADER.id] = event.id;
+  headers[HEADER.type] = event.type;
+  headers[HEADER.source] = source;
+  headers[HEADER.subject] = event.aggregateId;
+  headers[HEADER.time] = event.occurredAt;
+  headers[HEADER.specVersion] = '1.0';
+  if (schema !== null) {
+    headers[HEADER.contentType] = 'application/vnd.confluent.avro';
+    headers[HEADER.dataSchema] = `schema-registry:${schema.subject}:${schema.id}`;
+  }
+  if (event.traceparent !== null) headers[HEADER.traceparent] = event.traceparent;
+  headers[HEADER.lsn] = formatLsn(position.commitLsn);
+  headers[HEADER.seq] = String(position.seq);
+  headers[HEADER.aggregateType] = event.aggregateType;
+  if (event.aggregateVersion !== null) headers[HEADER.aggregateVersion] = String(event.aggregateVersion);
+  headers[HEADER.recordedAt] = event.recordedAt;
+  return headers;
+}

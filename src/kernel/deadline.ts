@@ -1,0 +1,45 @@
+/** Waiting with an end: every wait in Ferry has one. */
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** Thrown when something did not happen in time; `what` says what was waited for. */
+export class DeadlineError extends Error {
+  override readonly name = 'DeadlineError';
+  readonly timeoutMs: number;
+  constructor(what: string, timeoutMs: number) {
+    super(`${what} did not happen within ${timeoutMs} ms`);
+    this.timeoutMs = timeoutMs;
+  }
+}
+
+/**
+ * Settles as `work` does, or rejects with a DeadlineError after `timeoutMs`. The work itself is not cancelled: whoever calls this
+ * must be able to throw away what it was using (a connection, a producer).
+ */
+export async function withDeadline<T>(what: string, timeoutMs: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const deadline = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new DeadlineError(what, timeoutMs)), timeoutMs);
+  });
+  try {
+    return await Promise.race([work, deadline]);
+  } finally {
+    clearTimeout(timer);
+    work.catch(() => {}); // lost the race: its late failure must not become an unhandled rejection
+  }
+}
+
+/** Sleeps, or returns early when the signal fires; returns false when it was cut short. */
+export async function sleep(ms: number, signal?: AbortSignal): Promise<boolean> {
+  try {
+    await delay(ms, undefined, signal === undefined ? {} : { signal });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Delay before attempt `attempt` (0, 1, 2, …): exponential with full jitter, in milliseconds (AWS Architecture Blog, 2015). */
+export function backoffMs(attempt: number, baseMs: number, maxMs: number): number {
+  const ceiling = Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 30));
+  return Math.ceil(ceiling / 2 + (Math.random() * ceiling) / 2);
+}

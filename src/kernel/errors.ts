@@ -1,0 +1,230 @@
+/**
+ * The table of Ferry's errors: every error a user, a client or an operator can meet has a code here, and `docs/errors.md` lists
+ * exactly these (a test holds both together). A message says what happened, to what, and what to do next; it never holds a secret
+ * or an event's payload.
+ */
+interface ErrorKind {
+  /** HTTP status where it surfaces over HTTP. */
+  readonly status: number;
+  /** Whether doing the same thing again later may succeed without anybody changing anything. */
+  readonly retryable: boolean;
+  /** What it means and what to do, for docs/errors.md. */
+  readonly remedy: string;
+}
+
+export const ERRORS = {
+  // --- configuration and parts
+  CONFIG_INVALID: {
+    status: 500,
+    retryable: false,
+    remedy: 'Correct the named environment variable; `./ferry config` lists them all.',
+  },
+  PART_MISSING: {
+    status: 500,
+    retryable: false,
+    remedy: 'Install the named program, or run `docker compose -f docker/compose.yaml up`.',
+  },
+  PART_UNREACHABLE: {
+    status: 503,
+    retryable: true,
+    remedy: 'Start the named part or correct its address; `./ferry status` shows all parts.',
+  },
+  PORT_TAKEN: {
+    status: 500,
+    retryable: false,
+    remedy: 'End the program that listens on the port, or choose another with the named variable.',
+  },
+  ALREADY_RUNNING: {
+    status: 409,
+    retryable: false,
+    remedy: 'Use the running stack, end it with `./ferry down`, or choose another `--home`.',
+  },
+  MIGRATION_CHANGED: {
+    status: 500,
+    retryable: false,
+    remedy: 'A migration that was applied must never change: restore the file and add a new one.',
+  },
+  // --- HTTP
+  INVALID_REQUEST: { status: 422, retryable: false, remedy: 'Correct the named field.' },
+  MALFORMED_REQUEST: {
+    status: 400,
+    retryable: false,
+    remedy: 'Send well-formed JSON with the content type application/json.',
+  },
+  UNAUTHENTICATED: { status: 401, retryable: false, remedy: 'Send `Authorization: Bearer <API key>`.' },
+  FORBIDDEN: { status: 403, retryable: false, remedy: 'Use a key with the named role.' },
+  NOT_FOUND: { status: 404, retryable: false, remedy: 'Check the id.' },
+  CONFLICT: { status: 409, retryable: false, remedy: 'Read the current state first; the message names it.' },
+  BUSINESS_RULE: { status: 422, retryable: false, remedy: 'The message names the rule and the value that broke it.' },
+  IDEMPOTENCY_KEY_MISSING: {
+    status: 400,
+    retryable: false,
+    remedy: 'Send an Idempotency-Key header: a fresh UUID per operation, the same one on a retry.',
+  },
+  IDEMPOTENCY_KEY_REUSED: {
+    status: 422,
+    retryable: false,
+    remedy: 'The key was used with another body: use a fresh key for another operation.',
+  },
+  IDEMPOTENCY_KEY_IN_USE: {
+    status: 409,
+    retryable: true,
+    remedy: 'The first request with this key is still running: repeat shortly.',
+  },
+  OVERLOADED: { status: 503, retryable: true, remedy: 'Repeat after Retry-After seconds.' },
+  INTERNAL: {
+    status: 500,
+    retryable: false,
+    remedy: 'Report it with the request id; the log holds the cause under it.',
+  },
+  // --- outbox
+  EVENT_ID_INVALID: {
+    status: 422,
+    retryable: false,
+    remedy: 'Use ids made by `ferry.uuidv7()`, or leave the column out.',
+  },
+  PARTITION_MISSING: {
+    status: 503,
+    retryable: true,
+    remedy: 'Run `./ferry migrate`: it makes the partitions of the coming 30 days.',
+  },
+  OUTBOX_IMMUTABLE: {
+    status: 409,
+    retryable: false,
+    remedy: 'The outbox is a ledger: insert a new event that corrects the old one.',
+  },
+  // --- schemas and encoding
+  SCHEMA_UNKNOWN: {
+    status: 422,
+    retryable: false,
+    remedy: 'Register the type: add schemas/<type>.avsc and run `./ferry schemas push`.',
+  },
+  SCHEMA_MISMATCH: {
+    status: 422,
+    retryable: false,
+    remedy: 'Correct the named field, or push a schema version that allows it.',
+  },
+  EVENT_SCHEMA_MISMATCH: {
+    status: 500,
+    retryable: false,
+    remedy:
+      'The application maps its rows to an event that the schema refuses: correct the mapping or push the schema.',
+  },
+  SCHEMA_SUBJECT_MISMATCH: {
+    status: 422,
+    retryable: false,
+    remedy: 'The bytes were written with a schema of another subject than topic and type say.',
+  },
+  SCHEMA_INCOMPATIBLE: {
+    status: 409,
+    retryable: false,
+    remedy: 'Give new fields a default and remove only fields that have one; the message names what breaks.',
+  },
+  PAYLOAD_NOT_WIRE_FORMAT: {
+    status: 422,
+    retryable: false,
+    remedy: 'Binary payloads are Confluent wire format: byte 0, four bytes schema id, Avro.',
+  },
+  REGISTRY_UNAVAILABLE: {
+    status: 503,
+    retryable: true,
+    remedy: 'Start the schema registry; known schemas go on from memory meanwhile.',
+  },
+  TOPIC_INVALID: {
+    status: 422,
+    retryable: false,
+    remedy: 'Route the aggregatetype to a legal topic name with TOPIC_ROUTES.',
+  },
+  EVENT_TOO_LARGE: {
+    status: 413,
+    retryable: false,
+    remedy: 'Make the event smaller or raise MAX_EVENT_BYTES and the topic’s max.message.bytes.',
+  },
+  EVENT_MALFORMED: { status: 422, retryable: false, remedy: 'The outbox row breaks a rule that the message names.' },
+  // --- relay: refusals to start, each with the way out
+  RELAY_IDENTITY_MISMATCH: {
+    status: 500,
+    retryable: false,
+    remedy: 'The checkpoint was written by another relay: correct DATABASE_URL or RELAY_NAME.',
+  },
+  RELAY_CHECKPOINT_MISSING: {
+    status: 500,
+    retryable: false,
+    remedy: 'Restore the checkpoint topic, or start a new epoch with `./ferry relay reset`.',
+  },
+  RELAY_CHECKPOINT_AHEAD: {
+    status: 500,
+    retryable: false,
+    remedy: 'The database went back behind what was published: `./ferry relay reset` after reading the gap it names.',
+  },
+  RELAY_SLOT_MISSING: {
+    status: 500,
+    retryable: false,
+    remedy: 'The slot is gone: `./ferry relay reset` makes a new one and publishes what was missed from the outbox.',
+  },
+  RELAY_SLOT_RECREATED: {
+    status: 500,
+    retryable: false,
+    remedy: 'The slot is newer than the checkpoint: `./ferry relay reset` publishes what was missed from the outbox.',
+  },
+  RELAY_HISTORY_DIVERGED: {
+    status: 500,
+    retryable: false,
+    remedy:
+      'The database was restored or failed over to a copy that lagged: read the named range, then `./ferry relay reset`.',
+  },
+  RELAY_PARTITIONS_CHANGED: {
+    status: 500,
+    retryable: false,
+    remedy:
+      'A topic’s partition count or identity changed, which breaks the order per key: restore it, or `./ferry relay reset`.',
+  },
+  RELAY_PUBLICATION_MISSING: {
+    status: 500,
+    retryable: false,
+    remedy: 'Run `./ferry migrate`: it makes the publication; it must exist before the slot.',
+  },
+  RELAY_WAL_LEVEL: { status: 500, retryable: false, remedy: 'Set wal_level = logical in Postgres and restart it.' },
+  RELAY_CONFIGURATION: { status: 500, retryable: false, remedy: 'The message names what to correct.' },
+} as const satisfies Record<string, ErrorKind>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** Facts about an error that a program may read: field paths, LSNs, ids; never payloads or secrets. */
+export type ErrorDetails = Readonly<Record<string, string | number | boolean | null>>;
+
+export class FerryError extends Error {
+  override readonly name = 'FerryError';
+  readonly code: ErrorCode;
+  readonly details: ErrorDetails;
+  constructor(code: ErrorCode, message: string, options: { cause?: unknown; details?: ErrorDetails } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.details = options.details ?? {};
+  }
+  get status(): number {
+    return ERRORS[this.code].status;
+  }
+  get retryable(): boolean {
+    return ERRORS[this.code].retryable;
+  }
+  get remedy(): string {
+    return ERRORS[this.code].remedy;
+  }
+}
+
+/** Makes an Error of whatever was thrown; used once, at the catch. */
+export function coerceError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(`a non-error was thrown: ${String(thrown)}`);
+}
+
+/** The message with those of its causes, for a log line or a terminal. */
+export function describeError(thrown: unknown): string {
+  const parts: string[] = [];
+  for (let error: unknown = thrown; error !== undefined && parts.length < 5; ) {
+    const known = coerceError(error);
+    parts.push(known.message === '' ? known.name : known.message);
+    error = known instanceof AggregateError && known.cause === undefined ? known.errors[0] : known.cause;
+  }
+  return parts.join(': ');
+}
