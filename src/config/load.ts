@@ -31,7 +31,7 @@ function takes(facts: SchemaFacts): string {
 /** The variables with their facts, for `./ferry config` and the README's table. */
 export function describeVariables(): VariableInfo[] {
   return Object.entries(VARIABLES).map(([name, schema]) => {
-    const facts: SchemaFacts = schema;
+    const facts = schema as SchemaFacts;
     return {
       name: name as VariableName,
       default: facts.default === undefined ? '' : String(facts.default),
