@@ -1,0 +1,91 @@
+/**
+ * Every metric of Ferry: name, unit and meaning, in one table. Labels take values from closed sets only; a topic, an aggregate or an
+ * error's text is never a label, because writers choose those and each new value is a new time series.
+ */
+import type { Counter, Gauge, Histogram, Meter } from '@opentelemetry/api';
+import type { ErrorCode } from '../kernel/errors.ts';
+
+/** The way of an event through the relay; each is named for what has just been done. */
+export type Stage = 'received' | 'encoded' | 'sent' | 'committed' | 'confirmed';
+/** Where an error was met: a stage of the relay, or the work around it. */
+export type ErrorStage = Stage | 'started' | 'requested' | 'consumed';
+export type Part = 'postgres' | 'kafka' | 'registry';
+
+/** Seconds: from a Kafka transaction on loopback (2 ms) to a coordinator that was killed (tens of seconds). */
+const DURATION_BOUNDARIES = [
+  0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+];
+const BATCH_BOUNDARIES = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000];
+
+export interface Metrics {
+  /** Records that the furthest-behind partition has not yet been read of, by a consumer of this process. */
+  readonly recordsLagMax: Gauge;
+  readonly slotLagBytes: Gauge;
+  readonly slotLagSeconds: Gauge;
+  readonly walSafeBytes: Gauge;
+  readonly checkpointDurationSeconds: Histogram;
+  readonly checkpointsTotal: Counter<{ result: 'committed' | 'failed' | 'in-doubt' }>;
+  readonly checkpointAgeSeconds: Gauge;
+  readonly stageDurationSeconds: Histogram<{ stage: Stage }>;
+  readonly commitToVisibleSeconds: Histogram;
+  readonly publishedEventsTotal: Counter;
+  readonly publishedBytesTotal: Counter;
+  readonly batchEvents: Histogram;
+  readonly errorsTotal: Counter<{ code: ErrorCode | 'UNEXPECTED'; stage: ErrorStage }>;
+  readonly reconnectsTotal: Counter<{ part: Part }>;
+  readonly deadLetteredEventsTotal: Counter<{ code: ErrorCode }>;
+  readonly dlqDepth: Gauge;
+  readonly bufferFillRatio: Gauge;
+  /** 1 for the state that the relay is in, 0 for each other; `state` is a name of the relay's state machine. */
+  readonly relayState: Gauge<{ state: string }>;
+  readonly inboxEventsTotal: Counter<{ result: 'applied' | 'duplicate' }>;
+  readonly httpRequestDurationSeconds: Histogram<{
+    method: string;
+    route: string;
+    status: '2xx' | '3xx' | '4xx' | '5xx';
+  }>;
+}
+
+/** Makes every instrument on the given meter; the names, units and meanings are part of Ferry's interface. */
+export function createMetrics(meter: Meter): Metrics {
+  const gauge = (name: string, unit: string, description: string) => meter.createGauge(name, { unit, description });
+  const counter = (name: string, unit: string, description: string) => meter.createCounter(name, { unit, description });
+  const duration = (name: string, description: string) =>
+    meter.createHistogram(name, {
+      unit: 's',
+      description,
+      advice: { explicitBucketBoundaries: DURATION_BOUNDARIES },
+    });
+  return {
+    recordsLagMax: gauge('ferry_records_lag_max', '{record}', 'Unread records of the furthest-behind partition'),
+    slotLagBytes: gauge('ferry_slot_lag_bytes', 'By', 'WAL between the slot’s confirmed position and the server’s'),
+    slotLagSeconds: gauge('ferry_slot_lag_seconds', 's', 'Age of the oldest commit that is not yet confirmed'),
+    walSafeBytes: gauge('ferry_wal_safe_bytes', 'By', 'WAL that may still be written before the slot is lost'),
+    checkpointDurationSeconds: duration(
+      'ferry_checkpoint_duration_seconds',
+      'One Kafka transaction, from its first send to the answer of its commit',
+    ),
+    checkpointsTotal: counter('ferry_checkpoints_total', '{checkpoint}', 'Kafka transactions by how they ended'),
+    checkpointAgeSeconds: gauge('ferry_checkpoint_age_seconds', 's', 'Time since the last committed checkpoint'),
+    stageDurationSeconds: duration('ferry_stage_duration_seconds', 'Time that a batch spent in one stage of the relay'),
+    commitToVisibleSeconds: duration(
+      'ferry_commit_to_visible_seconds',
+      'From the commit in Postgres to the commit in Kafka, by the clocks of both hosts',
+    ),
+    publishedEventsTotal: counter('ferry_published_events_total', '{event}', 'Events committed to Kafka'),
+    publishedBytesTotal: counter('ferry_published_bytes_total', 'By', 'Encoded bytes of the events committed to Kafka'),
+    batchEvents: meter.createHistogram('ferry_batch_events', {
+      unit: '{event}',
+      description: 'Events in one Kafka transaction',
+      advice: { explicitBucketBoundaries: BATCH_BOUNDARIES },
+    }),
+    errorsTotal: counter('ferry_errors_total', '{error}', 'Errors by code and by where they were met'),
+    reconnectsTotal: counter('ferry_reconnects_total', '{reconnect}', 'Connections made anew to a part'),
+    deadLetteredEventsTotal: counter('ferry_dead_lettered_events_total', '{event}', 'Events dead-lettered, by cause'),
+    dlqDepth: gauge('ferry_dlq_depth', '{event}', 'Records in the dead-letter topics'),
+    bufferFillRatio: gauge('ferry_buffer_fill_ratio', '1', 'Share of the relay’s buffer in use; 1 pauses the socket'),
+    relayState: gauge('ferry_relay_state', '1', '1 for the state that the relay is in, 0 for each other'),
+    inboxEventsTotal: counter('ferry_inbox_events_total', '{event}', 'Events that consumers applied or found applied'),
+    httpRequestDurationSeconds: duration('ferry_http_request_duration_seconds', 'HTTP requests by route template'),
+  };
+}
