@@ -1,0 +1,61 @@
+/** One Postgres transaction around a piece of work, run again as a whole when Postgres rolled it back because of others. */
+import type pg from 'pg';
+import { backoffMs, sleep } from '../kernel/deadline.ts';
+import { coerceError, FerryError } from '../kernel/errors.ts';
+import type { Queryable } from './connection.ts';
+import { isRetryableTransaction } from './sqlstate.ts';
+
+export type Isolation = 'read committed' | 'repeatable read' | 'serializable';
+
+export interface TransactionOptions {
+  /** Default: read committed. */
+  readonly isolation?: Isolation;
+  /** How often the whole transaction is run again after 40001 or 40P01; default 5. */
+  readonly retries?: number;
+}
+
+/**
+ * Runs `work` in a transaction and commits. `work` may run several times, so it must have no effect but through `tx`. Rejects with
+ * what `work` or Postgres threw (OVERLOADED after the last retry). If the connection breaks during COMMIT the outcome is unknown:
+ * that is never retried here; idempotency keys answer it.
+ */
+export async function transaction<T>(
+  pool: pg.Pool,
+  work: (tx: Queryable) => Promise<T>,
+  options: TransactionOptions = {},
+): Promise<T> {
+  const retries = options.retries ?? 5;
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await runOnce(pool, work, options.isolation ?? 'read committed');
+    } catch (error) {
+      if (!isRetryableTransaction(error)) throw error;
+      if (attempt === retries) {
+        throw new FerryError('OVERLOADED', `a transaction lost against others ${attempt + 1} times`, { cause: error });
+      }
+      await sleep(backoffMs(attempt, 10, 500));
+    }
+  }
+}
+
+async function runOnce<T>(pool: pg.Pool, work: (tx: Queryable) => Promise<T>, isolation: Isolation): Promise<T> {
+  const client = await pool.connect();
+  let broken: Error | undefined;
+  try {
+    await client.query(`begin isolation level ${isolation}`);
+    const result = await work(client);
+    const { command } = await client.query('commit');
+    // After a statement that failed and whose error `work` swallowed, Postgres answers COMMIT with ROLLBACK and no error.
+    if (command !== 'COMMIT') throw new Error('the transaction had failed before its commit: nothing was written');
+    return result;
+  } catch (error) {
+    try {
+      await client.query('rollback');
+    } catch (cause) {
+      broken = coerceError(cause); // the pool must not hand this connection out again
+    }
+    throw error;
+  } finally {
+    client.release(broken);
+  }
+}
