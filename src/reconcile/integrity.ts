@@ -108,7 +108,7 @@ class IntegrityCount {
 
   addRow(row: LedgerRow): void {
     if (this.#entries.has(row.id)) throw new Error(`the ledger names event ${row.id} twice`);
-    const name = JSON.stringify([row.aggregateType, row.aggregateId]);
+    const name = `${row.aggregateType}\0${row.aggregateId}`; // Postgres text holds no NUL, so no two pairs meet
     let aggregate = this.#aggregates.get(name);
     if (aggregate === undefined) {
       aggregate = { id: row.aggregateId, published: null, deadLettered: null };

@@ -1,0 +1,37 @@
+/** Reads the outbox as a ledger: a few thousand rows at a time, in one snapshot. */
+import type pg from 'pg';
+import type { Queryable } from '../postgres/connection.ts';
+import type { LedgerRow } from './integrity.ts';
+
+const ROWS_PER_FETCH = 10_000;
+
+/** Aggregate types that have events: they say which topics to read. */
+export async function readAggregateTypes(database: Queryable): Promise<string[]> {
+  const { rows } = await database.query<{ aggregatetype: string }>('select distinct aggregatetype from ferry.outbox');
+  return rows.map((row) => row.aggregatetype);
+}
+
+/**
+ * Every committed row of one snapshot. `row_security = off` makes a policy that would hide rows an error instead of a lower count. The
+ * connection goes back to the pool when the iteration ends, however it ends.
+ */
+export async function* readLedger(pool: pg.Pool): AsyncGenerator<LedgerRow> {
+  const client = await pool.connect();
+  let failed = true;
+  try {
+    await client.query('begin isolation level repeatable read, read only');
+    await client.query('set local row_security = off');
+    await client.query(`declare ferry_ledger no scroll cursor for
+      select id, aggregatetype as "aggregateType", aggregateid as "aggregateId", aggregateversion as "aggregateVersion"
+      from ferry.outbox`);
+    for (;;) {
+      const { rows } = await client.query<LedgerRow>(`fetch ${ROWS_PER_FETCH} from ferry_ledger`);
+      if (rows.length === 0) break;
+      yield* rows;
+    }
+    await client.query('commit');
+    failed = false;
+  } finally {
+    client.release(failed); // a connection in an unfinished transaction is not handed out again
+  }
+}
