@@ -1,0 +1,198 @@
+/**
+ * Brings a database to this version of Ferry: plain numbered SQL files, forward only, each in a transaction of its own, its checksum
+ * kept. Any number of instances may start at once: they take turns behind an advisory lock.
+ */
+import { createHash } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import pg from 'pg';
+import type { Config } from '../config/variables.ts';
+import { backoffMs, sleep } from '../kernel/deadline.ts';
+import { FerryError } from '../kernel/errors.ts';
+import { clientConfig } from './connection.ts';
+import { ferryErrorOf, sqlStateOf } from './sqlstate.ts';
+
+/** `ferry` is the product, `commerce` the example module; each is a folder of migrations/. */
+export type MigrationSet = 'ferry' | 'commerce';
+
+export interface Migration {
+  readonly set: MigrationSet;
+  readonly number: number;
+  /** File name without folder. */
+  readonly name: string;
+  readonly sql: string;
+  /** SHA-256 of the text with LF line ends, in hexadecimal. */
+  readonly checksum: string;
+}
+
+/** One step that changed the database. */
+export type MigrationStep =
+  | { readonly kind: 'applied'; readonly set: MigrationSet; readonly name: string; readonly milliseconds: number }
+  | { readonly kind: 'partitions'; readonly created: number }
+  | { readonly kind: 'publication'; readonly name: string };
+
+export type MigrateSettings = Pick<Config, 'DATABASE_URL' | 'POSTGRES_TLS' | 'PUBLICATION_NAME'>;
+
+/** How many days ahead outbox partitions are made. */
+export const PARTITION_DAYS_AHEAD = 30;
+
+const MIGRATIONS_DIR = join(import.meta.dirname, '..', '..', 'migrations');
+/** Key of the advisory lock: the bytes of `ferry` and `mig`. Locks of Ferry that depend on data use other keys. */
+const MIGRATION_LOCK = '7378429400505477479';
+
+/** The sets that a configuration asks for: `ferry`, and the example modules of FERRY_MODULES. Throws CONFIG_INVALID. */
+export function migrationSets(modules: Config['FERRY_MODULES']): MigrationSet[] {
+  const named = modules.split(',').map((name) => name.trim());
+  return named.reduce<MigrationSet[]>(
+    (sets, name) => {
+      if (name === 'commerce') return sets.includes(name) ? sets : [...sets, name];
+      if (name === '') return sets;
+      throw new FerryError(
+        'CONFIG_INVALID',
+        `FERRY_MODULES has ${JSON.stringify(name)}; it takes commerce, or nothing`,
+        {
+          details: { variable: 'FERRY_MODULES' },
+        },
+      );
+    },
+    ['ferry'],
+  );
+}
+
+/** Reads a set's files in their order. Throws if a name is not `NNNN_what.sql` or a number is taken twice. */
+export async function readMigrations(set: MigrationSet, directory = MIGRATIONS_DIR): Promise<Migration[]> {
+  const folder = join(directory, set);
+  const names = (await readdir(folder)).filter((name) => name.endsWith('.sql')).sort();
+  const migrations: Migration[] = [];
+  for (const name of names) {
+    const number = Number(/^(\d{4})_[a-z0-9_]+\.sql$/.exec(name)?.[1]);
+    if (Number.isNaN(number)) throw new Error(`${join(folder, name)}: a migration is named NNNN_what_it_does.sql`);
+    if (migrations.at(-1)?.number === number) throw new Error(`${join(folder, name)}: number ${number} is taken twice`);
+    const sql = (await readFile(join(folder, name), 'utf8')).replaceAll('\r\n', '\n');
+    migrations.push({ set, number, name, sql, checksum: createHash('sha256').update(sql).digest('hex') });
+  }
+  return migrations;
+}
+
+/**
+ * Applies what is missing, then makes the publication and the partitions of the coming days. Returns the steps taken; `onStep` hears
+ * of each as it happens. Running it again changes nothing but adding new days. Throws MIGRATION_CHANGED if a file that was applied
+ * has changed or a new one is numbered below the newest applied, PART_UNREACHABLE if the database cannot be reached.
+ */
+export async function migrate(
+  config: MigrateSettings,
+  sets: readonly MigrationSet[],
+  onStep: (step: MigrationStep) => void = () => {},
+): Promise<MigrationStep[]> {
+  const steps: MigrationStep[] = [];
+  const report = (step: MigrationStep) => {
+    steps.push(step);
+    onStep(step);
+  };
+  const client = new pg.Client(clientConfig(config, 'ferry-migrate'));
+  client.on('error', () => {}); // a connection that dies also fails the query in flight, which is where it is handled
+  try {
+    await client.connect();
+    await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    await client.query(BOOTSTRAP);
+    for (const set of sets) await applySet(client, set, report);
+    await ensurePublication(client, config.PUBLICATION_NAME, report);
+    await ensurePartitions(client, report);
+  } catch (error) {
+    throw ferryErrorOf(error) ?? error;
+  } finally {
+    await client.end().catch(() => {}); // ends the session, and the lock with it
+  }
+  return steps;
+}
+
+const BOOTSTRAP = `
+  create schema if not exists ferry;
+  create table if not exists ferry.schema_migration (
+    set text not null,
+    number int not null,
+    name text not null,
+    checksum text not null,
+    applied_at timestamptz not null default clock_timestamp(),
+    primary key (set, number)
+  );`;
+
+async function applySet(client: pg.Client, set: MigrationSet, report: (step: MigrationStep) => void): Promise<void> {
+  const migrations = await readMigrations(set);
+  const { rows } = await client.query<{ number: number; checksum: string }>(
+    'select number, checksum from ferry.schema_migration where set = $1',
+    [set],
+  );
+  const applied = new Map(rows.map((row) => [row.number, row.checksum]));
+  for (const migration of pendingMigrations(migrations, applied)) {
+    const started = performance.now();
+    await applyOne(client, migration);
+    const milliseconds = Math.round(performance.now() - started);
+    report({ kind: 'applied', set: migration.set, name: migration.name, milliseconds });
+  }
+}
+
+/**
+ * The migrations still to apply, given the checksums of the applied ones by number. Applied ones that this version does not know and
+ * that are newer than all it knows are fine: during a rolling update an old instance may start on a database already migrated.
+ * Throws MIGRATION_CHANGED.
+ */
+export function pendingMigrations(
+  migrations: readonly Migration[],
+  applied: ReadonlyMap<number, string>,
+): readonly Migration[] {
+  const newest = Math.max(0, ...applied.keys());
+  const changed = (name: string, what: string) =>
+    new FerryError('MIGRATION_CHANGED', `migration ${name} ${what}`, { details: { migration: name } });
+  for (const { number, name, checksum } of migrations) {
+    const known = applied.get(number);
+    if (known !== undefined && known !== checksum) throw changed(name, 'is not the file that was applied');
+    if (known === undefined && number < newest) throw changed(name, `is numbered below the newest applied, ${newest}`);
+  }
+  const numbers = new Set(migrations.map(({ number }) => number));
+  const last = migrations.at(-1)?.number ?? 0;
+  for (const number of applied.keys()) {
+    if (number < last && !numbers.has(number)) throw changed(String(number), 'was applied and its file is gone');
+  }
+  return migrations.filter(({ number }) => !applied.has(number));
+}
+
+async function applyOne(client: pg.Client, migration: Migration): Promise<void> {
+  await client.query('begin');
+  try {
+    await client.query(migration.sql);
+    await client.query('insert into ferry.schema_migration (set, number, name, checksum) values ($1, $2, $3, $4)', [
+      migration.set,
+      migration.number,
+      migration.name,
+      migration.checksum,
+    ]);
+    await client.query('commit');
+  } catch (cause) {
+    await client.query('rollback').catch(() => {});
+    throw new Error(`migration ${migration.set}/${migration.name} failed`, { cause });
+  }
+}
+
+/** The name is configuration, so the publication cannot stand in a file; the function that makes it does. */
+async function ensurePublication(client: pg.Client, name: string, report: (step: MigrationStep) => void) {
+  const { rows } = await client.query<{ created: boolean }>('select ferry.ensure_publication($1) as created', [name]);
+  if (rows[0]?.created === true) report({ kind: 'publication', name });
+}
+
+/** Moving the upper guard needs a lock on the whole outbox, for which the function waits only shortly: so it is tried again. */
+async function ensurePartitions(client: pg.Client, report: (step: MigrationStep) => void): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const { rows } = await client.query<{ created: number }>('select ferry.ensure_partitions($1) as created', [
+        PARTITION_DAYS_AHEAD,
+      ]);
+      const created = rows[0]?.created ?? 0;
+      if (created > 0) report({ kind: 'partitions', created });
+      return;
+    } catch (error) {
+      if (sqlStateOf(error) !== '55P03' || attempt === 20) throw error;
+      await sleep(backoffMs(attempt, 100, 2_000));
+    }
+  }
+}
