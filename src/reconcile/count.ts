@@ -1,5 +1,4 @@
 /** Counts the real thing: the outbox in Postgres against the records in Kafka, by the rules of `integrity.ts`. */
-import type pg from 'pg';
 import type { EventDecoder } from '../events/decoder.ts';
 import type { Position } from '../events/outbox-event.ts';
 import { HEADER } from '../events/record.ts';
@@ -8,10 +7,10 @@ import type { LogReader, LogRecord, PartitionRange } from '../kafka/log-reader.t
 import { FerryError } from '../kernel/errors.ts';
 import { parseLsn } from '../kernel/lsn.ts';
 import { countIntegrity, type IntegrityReport, type PublishedRecord } from './integrity.ts';
-import { readAggregateTypes, readLedger } from './ledger.ts';
+import { type Pool, readAggregateTypes, readLedger } from './ledger.ts';
 
 export interface CountSources {
-  readonly pool: pg.Pool;
+  readonly pool: Pool;
   /** Reads under read_committed, up to a high watermark. */
   readonly log: Pick<LogReader, 'ranges' | 'read'>;
   /** Whether Kafka has the topic; one to which nothing was sent yet does not exist. */

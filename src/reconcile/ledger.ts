@@ -1,7 +1,8 @@
 /** Reads the outbox as a ledger: a few thousand rows at a time, in one snapshot. */
-import type pg from 'pg';
-import type { Queryable } from '../postgres/connection.ts';
+import type { createPool, Queryable } from '../postgres/connection.ts';
 import type { LedgerRow } from './integrity.ts';
+
+export type Pool = ReturnType<typeof createPool>;
 
 const ROWS_PER_FETCH = 10_000;
 
@@ -15,7 +16,7 @@ export async function readAggregateTypes(database: Queryable): Promise<string[]>
  * Every committed row of one snapshot. `row_security = off` makes a policy that would hide rows an error instead of a lower count. The
  * connection goes back to the pool when the iteration ends, however it ends.
  */
-export async function* readLedger(pool: pg.Pool): AsyncGenerator<LedgerRow> {
+export async function* readLedger(pool: Pool): AsyncGenerator<LedgerRow> {
   const client = await pool.connect();
   let failed = true;
   try {
