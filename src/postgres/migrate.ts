@@ -7,10 +7,10 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
 import type { Config } from '../config/variables.ts';
-import { backoffMs, sleep } from '../kernel/deadline.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { clientConfig } from './connection.ts';
-import { ferryErrorOf, sqlStateOf } from './sqlstate.ts';
+import { ensurePartitions } from './partitions.ts';
+import { ferryErrorOf } from './sqlstate.ts';
 
 /** `ferry` is the product, `commerce` the example module; each is a folder of migrations/. */
 export type MigrationSet = 'ferry' | 'commerce';
@@ -32,9 +32,6 @@ export type MigrationStep =
   | { readonly kind: 'publication'; readonly name: string };
 
 export type MigrateSettings = Pick<Config, 'DATABASE_URL' | 'POSTGRES_TLS' | 'PUBLICATION_NAME'>;
-
-/** How many days ahead outbox partitions are made. */
-export const PARTITION_DAYS_AHEAD = 30;
 
 const MIGRATIONS_DIR = join(import.meta.dirname, '..', '..', 'migrations');
 /** Key of the advisory lock: the bytes of `ferry` and `mig`. Locks of Ferry that depend on data use other keys. */
@@ -97,7 +94,8 @@ export async function migrate(
     await client.query(BOOTSTRAP);
     for (const set of sets) await applySet(client, set, report);
     await ensurePublication(client, config.PUBLICATION_NAME, report);
-    await ensurePartitions(client, report);
+    const created = await ensurePartitions(client);
+    if (created > 0) report({ kind: 'partitions', created });
   } catch (error) {
     throw ferryErrorOf(error) ?? error;
   } finally {
@@ -178,21 +176,4 @@ async function applyOne(client: pg.Client, migration: Migration): Promise<void> 
 async function ensurePublication(client: pg.Client, name: string, report: (step: MigrationStep) => void) {
   const { rows } = await client.query<{ created: boolean }>('select ferry.ensure_publication($1) as created', [name]);
   if (rows[0]?.created === true) report({ kind: 'publication', name });
-}
-
-/** Moving the upper guard needs a lock on the whole outbox, for which the function waits only shortly: so it is tried again. */
-async function ensurePartitions(client: pg.Client, report: (step: MigrationStep) => void): Promise<void> {
-  for (let attempt = 0; ; attempt++) {
-    try {
-      const { rows } = await client.query<{ created: number }>('select ferry.ensure_partitions($1) as created', [
-        PARTITION_DAYS_AHEAD,
-      ]);
-      const created = rows[0]?.created ?? 0;
-      if (created > 0) report({ kind: 'partitions', created });
-      return;
-    } catch (error) {
-      if (sqlStateOf(error) !== '55P03' || attempt === 20) throw error;
-      await sleep(backoffMs(attempt, 100, 2_000));
-    }
-  }
 }

@@ -60,6 +60,9 @@ export function ferryErrorOf(error: unknown): FerryError | undefined {
     const rule = 'constraint' in error ? String(error.constraint) : 'a check';
     return new FerryError('EVENT_MALFORMED', `the event breaks the rule ${rule}`, { cause: error, details: { rule } });
   }
+  if (state === '23505' && 'table' in error && String(error.table).startsWith('outbox')) {
+    return new FerryError('CONFLICT', 'an event with this id is already in the outbox', { cause: error });
+  }
   if (state !== undefined && FOREIGN[state] !== undefined) {
     return new FerryError(FOREIGN[state].code, FOREIGN[state].message, { cause: error });
   }
