@@ -1,0 +1,176 @@
+/**
+ * The topics that Ferry writes to: created before the transaction that needs them, and known by partition count, topic id (KIP-516) and
+ * size limit. Metadata is asked for in version 10, which kafkajs does not speak, because earlier ones have no topic ids.
+ */
+import { FerryError } from '../kernel/errors.ts';
+import { createKafka, type KafkaOptions } from './client.ts';
+import { type Cluster, sendRaw } from './protocol.ts';
+
+export interface TopicFacts {
+  readonly topic: string;
+  /** Hexadecimal; a topic that was deleted and made again has another one. */
+  readonly topicId: string;
+  readonly partitionCount: number;
+}
+
+export interface TopicSettings {
+  readonly partitions: number;
+  /** -1: the broker's default. */
+  readonly replicationFactor: number;
+}
+
+export class TopicCatalog {
+  readonly #kafka: KafkaOptions;
+  readonly #cluster: Cluster;
+  readonly #settings: TopicSettings;
+  readonly #known = new Map<string, TopicFacts>();
+
+  constructor(kafka: KafkaOptions, cluster: Cluster, settings: TopicSettings) {
+    this.#kafka = kafka;
+    this.#cluster = cluster;
+    this.#settings = settings;
+  }
+
+  /** Facts of a topic that `ensure` or `lookUp` has met; undefined otherwise. Synchronous, for the hot path. */
+  known(topic: string): TopicFacts | undefined {
+    return this.#known.get(topic);
+  }
+
+  /** Asks Kafka; null if the topic does not exist. */
+  async lookUp(topic: string): Promise<TopicFacts | null> {
+    const broker = await this.#cluster.findControllerBroker();
+    const facts = await sendRaw(broker, encodeMetadataRequest(topic), (raw) => decodeMetadataResponse(raw, topic));
+    if (facts !== null) this.#known.set(topic, facts);
+    return facts;
+  }
+
+  /** Creates the topic if it is missing, with leaders elected when this resolves. `config` holds topic settings such as cleanup.policy. */
+  async ensure(
+    topic: string,
+    overrides: { partitions?: number; config?: Readonly<Record<string, string>> } = {},
+  ): Promise<TopicFacts> {
+    const existing = await this.lookUp(topic);
+    if (existing !== null) return existing;
+    await this.#create(topic, overrides.partitions ?? this.#settings.partitions, overrides.config ?? {});
+    const created = await this.lookUp(topic);
+    if (created === null)
+      throw new FerryError('PART_UNREACHABLE', `Kafka created topic ${topic} but does not show it yet`);
+    return created;
+  }
+
+  async #create(topic: string, numPartitions: number, config: Readonly<Record<string, string>>): Promise<void> {
+    const { replicationFactor } = this.#settings;
+    const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }));
+    const admin = createKafka(this.#kafka).admin();
+    try {
+      await admin.connect();
+      await admin.createTopics({
+        waitForLeaders: true,
+        topics: [{ topic, numPartitions, replicationFactor, configEntries }],
+      });
+    } finally {
+      await admin.disconnect();
+    }
+  }
+}
+
+const METADATA = { apiKey: 3, apiVersion: 10, apiName: 'Metadata' } as const;
+const NO_TAGS = 0;
+
+/** Source: Kafka's MetadataRequest.json, flexible encoding (KIP-482); the leading 0 ends the request header of version 2. */
+function encodeMetadataRequest(topic: string) {
+  const name = Buffer.from(topic);
+  const payload = Buffer.concat([
+    Buffer.from([NO_TAGS, 2]), // one topic: compact arrays and strings carry length + 1
+    Buffer.alloc(16), // topic id: by name
+    unsignedVarint(name.length + 1),
+    name,
+    Buffer.from([NO_TAGS, 0, 0, 0, NO_TAGS]), // no auto creation, no authorised operations
+  ]);
+  return { ...METADATA, payload };
+}
+
+function decodeMetadataResponse(raw: Buffer, topic: string): TopicFacts | null {
+  const reader = new FlexibleReader(raw);
+  reader.tags(); // of the response header, version 1
+  reader.skip(4); // throttle time
+  for (let brokers = reader.count(); brokers > 0; brokers--) {
+    reader.skip(4);
+    reader.text();
+    reader.skip(4);
+    reader.text();
+    reader.tags();
+  }
+  reader.text(); // cluster id
+  reader.skip(4); // controller id
+  if (reader.count() !== 1) throw new Error(`metadata of ${topic}: not one topic in the answer`);
+  const errorCode = reader.int16();
+  reader.text();
+  const topicId = reader.hex(16);
+  reader.skip(1); // is internal
+  const partitionCount = reader.count();
+  const UNKNOWN_TOPIC = 3;
+  if (errorCode === UNKNOWN_TOPIC) return null;
+  if (errorCode !== 0)
+    throw new FerryError('PART_UNREACHABLE', `Kafka answers error ${errorCode} when asked about topic ${topic}`);
+  return { topic, topicId, partitionCount };
+}
+
+function unsignedVarint(value: number): Buffer {
+  const bytes: number[] = [];
+  let rest = value;
+  for (; rest > 0x7f; rest >>>= 7) bytes.push((rest & 0x7f) | 0x80);
+  bytes.push(rest);
+  return Buffer.from(bytes);
+}
+
+/** Reads Kafka's flexible encoding: compact strings and arrays, tagged fields. */
+class FlexibleReader {
+  readonly #raw: Buffer;
+  #at = 0;
+
+  constructor(raw: Buffer) {
+    this.#raw = raw;
+  }
+
+  skip(bytes: number): void {
+    this.#at += bytes;
+  }
+
+  int16(): number {
+    this.#at += 2;
+    return this.#raw.readInt16BE(this.#at - 2);
+  }
+
+  hex(bytes: number): string {
+    this.#at += bytes;
+    return this.#raw.toString('hex', this.#at - bytes, this.#at);
+  }
+
+  #varint(): number {
+    let value = 0;
+    for (let shift = 0; ; shift += 7) {
+      const byte = this.#raw.readUInt8(this.#at++);
+      value |= (byte & 0x7f) << shift;
+      if (byte < 0x80) return value;
+    }
+  }
+
+  /** Length of a compact array; a null one counts as empty. */
+  count(): number {
+    return Math.max(0, this.#varint() - 1);
+  }
+
+  text(): string {
+    const length = this.count();
+    this.#at += length;
+    return this.#raw.toString('utf8', this.#at - length, this.#at);
+  }
+
+  tags(): void {
+    for (let left = this.#varint(); left > 0; left--) {
+      this.#varint();
+      this.skip(this.#varint());
+    }
+  }
+}
