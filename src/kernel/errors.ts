@@ -39,6 +39,11 @@ export const ERRORS = {
     retryable: false,
     remedy: 'Use the running stack, end it with `./ferry down`, or choose another `--home`.',
   },
+  HOME_UNUSABLE: {
+    status: 500,
+    retryable: false,
+    remedy: 'Choose another directory with `--home` (FERRY_HOME), or mend what the message names.',
+  },
   MIGRATION_CHANGED: {
     status: 500,
     retryable: false,

@@ -1,0 +1,102 @@
+/** The embedded Kafka: one node that is broker and controller (KRaft), tuned for quick transactions on one machine. */
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import { FerryError } from '../kernel/errors.ts';
+import type { Home } from './home.ts';
+import type { JavaParts } from './java-parts.ts';
+import { probeKafka } from './kafka-probe.ts';
+import type { PartRecipe } from './part.ts';
+
+const run = promisify(execFile);
+
+const LOG_CONFIGURATION = resolve(import.meta.dirname, '../../docker/embedded/kafka-log4j2.xml');
+
+/** G1 with a short pause target, as Kafka's own scripts have it; the heap is bounded because other parts share the machine. */
+const JVM = ['-Xms128m', '-Xmx512m', '-XX:+UseG1GC', '-XX:MaxGCPauseMillis=20', '-XX:+ExitOnOutOfMemoryError'];
+
+export function kafkaRecipe(home: Home, port: number, controllerPort: number, parts: JavaParts): PartRecipe {
+  const directory = home.path('kafka');
+  const settings = join(directory, 'server.properties');
+  const classPath = ['-cp', join(parts.kafka, '*')];
+  return {
+    name: 'kafka',
+    port,
+    prepare: async () => {
+      mkdirSync(directory, { recursive: true });
+      writeFileSync(settings, properties(directory, port, controllerPort));
+      if (!existsSync(join(directory, 'data'))) await format(parts.java, classPath, directory, port, controllerPort);
+    },
+    command: () => ({
+      home,
+      command: parts.java,
+      args: [...JVM, `-Dlog4j2.configurationFile=${LOG_CONFIGURATION}`, ...classPath, 'kafka.Kafka', settings],
+      cwd: directory,
+    }),
+    probe: () => probeKafka('127.0.0.1', port, 2_000),
+    readyTimeoutMs: 90_000,
+    stopSignals: [['SIGTERM', 20_000]],
+  };
+}
+
+/** Writes the cluster's id and metadata version, aside and then renamed: formatted storage is whole or absent. */
+async function format(java: string, classPath: string[], directory: string, port: number, controllerPort: number) {
+  const draft = join(directory, 'draft');
+  rmSync(draft, { recursive: true, force: true });
+  mkdirSync(draft);
+  const settings = join(draft, 'format.properties');
+  writeFileSync(settings, properties(draft, port, controllerPort));
+  const clusterId = randomBytes(16).toString('base64url');
+  const args = ['-Xmx128m', '-XX:TieredStopAtLevel=1', `-Dlog4j2.configurationFile=${LOG_CONFIGURATION}`, ...classPath];
+  try {
+    await run(java, [...args, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', settings]);
+  } catch (cause) {
+    const output = String((cause as { stderr?: string }).stderr ?? '').trim();
+    throw new FerryError('PART_UNREACHABLE', `formatting Kafka's storage failed: ${output.slice(-500)}`, { cause });
+  }
+  renameSync(join(draft, 'data'), join(directory, 'data'));
+  rmSync(draft, { recursive: true, force: true });
+}
+
+function properties(directory: string, port: number, controllerPort: number): string {
+  const settings: Record<string, string | number | boolean> = {
+    'process.roles': 'broker,controller',
+    'node.id': 1,
+    'controller.quorum.voters': `1@127.0.0.1:${controllerPort}`,
+    'controller.listener.names': 'CONTROLLER',
+    listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controllerPort}`,
+    'advertised.listeners': `PLAINTEXT://127.0.0.1:${port}`,
+    'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
+    'log.dirs': join(directory, 'data'),
+    // one node: everything is replicated once, and internal topics need few partitions
+    'default.replication.factor': 1,
+    'min.insync.replicas': 1,
+    'offsets.topic.replication.factor': 1,
+    'offsets.topic.num.partitions': 3,
+    'transaction.state.log.replication.factor': 1,
+    'transaction.state.log.min.isr': 1,
+    'transaction.state.log.num.partitions': 3,
+    'share.coordinator.state.topic.replication.factor': 1,
+    'share.coordinator.state.topic.min.isr': 1,
+    'share.coordinator.state.topic.num.partitions': 1,
+    // topics are made on purpose, with their partitions, never by a typing mistake
+    'auto.create.topics.enable': false,
+    // a development broker: consumers join at once, dead transactions are noticed within a second
+    'group.initial.rebalance.delay.ms': 0,
+    'transaction.abort.timed.out.transaction.cleanup.interval.ms': 1_000,
+    'transaction.max.timeout.ms': 60_000,
+    // a broker that was killed may register again only when its last session is over: this is what its restart waits for
+    'broker.session.timeout.ms': 4_000,
+    'broker.heartbeat.interval.ms': 500,
+    'log.segment.bytes': 67_108_864,
+    'log.cleaner.dedupe.buffer.size': 8_388_608,
+    'num.network.threads': 2,
+    'num.io.threads': 4,
+    'num.recovery.threads.per.data.dir': 2,
+  };
+  return `${Object.entries(settings)
+    .map(([name, value]) => `${name}=${value}`)
+    .join('\n')}\n`;
+}

@@ -1,0 +1,89 @@
+/** The embedded Postgres: a cluster of its own in the home, with logical replication, scram passwords, loopback only. */
+import { execFile } from 'node:child_process';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { promisify } from 'node:util';
+import { FerryError } from '../kernel/errors.ts';
+import type { Home } from './home.ts';
+import { giveTo, runAs, unprivilegedUser } from './os-user.ts';
+import type { PartRecipe } from './part.ts';
+import { findPostgresBinaries } from './postgres-binaries.ts';
+
+const run = promisify(execFile);
+
+/** Runs one statement on a database given by URL; the caller's, because only `postgres/` knows the driver. */
+export type SqlRunner = (databaseUrl: string, statement: string) => Promise<Array<Record<string, unknown>>>;
+
+const SERVER_SETTINGS = {
+  listen_addresses: '127.0.0.1',
+  unix_socket_directories: '', // several homes on one machine need no socket names to agree on
+  wal_level: 'logical',
+  max_prepared_transactions: '20',
+  max_replication_slots: '64',
+  max_wal_senders: '64',
+  max_connections: '200',
+  shared_buffers: '128MB',
+  timezone: 'UTC',
+  log_timezone: 'UTC',
+  log_line_prefix: '%m [%p] %d %a ',
+};
+
+/** Locale C with UTF-8: the same order of text on every machine. TZ, because the server's children read it. */
+const ENVIRONMENT = { LC_ALL: 'C', TZ: 'UTC', PGTZ: 'UTC' };
+
+export function postgresUrl(home: Home, port: number, database: string): string {
+  return `postgres://postgres:${home.secret('postgres')}@127.0.0.1:${port}/${database}`;
+}
+
+export function postgresRecipe(home: Home, port: number, sql: SqlRunner): PartRecipe {
+  const data = home.path('postgres');
+  const binaries = findPostgresBinaries();
+  const user = unprivilegedUser();
+  return {
+    name: 'postgres',
+    port,
+    prepare: async () => {
+      if (!existsSync(data)) await initialise(home, data);
+    },
+    command: () => {
+      const settings = Object.entries({ ...SERVER_SETTINGS, port: String(port) });
+      const args = ['-D', data, ...settings.flatMap(([name, value]) => ['-c', `${name}=${value}`])];
+      return { home, env: ENVIRONMENT, ...runAs(user, binaries.postgres, args, [data, binaries.postgres]) };
+    },
+    probe: () => sql(postgresUrl(home, port, 'postgres'), 'select 1'),
+    readyTimeoutMs: 60_000,
+    stopSignals: [
+      ['SIGINT', 15_000], // fast shutdown: clients are disconnected, then a checkpoint
+      ['SIGQUIT', 5_000], // immediate: recovers from the WAL at the next start
+    ],
+  };
+}
+
+/** Made aside and renamed, so that a cluster is whole or absent; a kill in the middle costs nothing but time. */
+async function initialise(home: Home, data: string): Promise<void> {
+  const { initdb } = findPostgresBinaries();
+  const user = unprivilegedUser();
+  const draft = home.path('postgres.draft');
+  const passwordFile = home.path('postgres.initial');
+  rmSync(draft, { recursive: true, force: true });
+  mkdirSync(draft, { mode: 0o700 });
+  giveTo(user, draft);
+  writeFileSync(passwordFile, home.secret('postgres'), { mode: 0o600 });
+  giveTo(user, passwordFile);
+  const args = ['-D', draft, '-U', 'postgres', `--pwfile=${passwordFile}`, '--auth=scram-sha-256'];
+  args.push('--encoding=UTF8', '--locale=C', '--no-sync', '--no-instructions');
+  try {
+    const command = runAs(user, initdb, args, [draft, initdb]);
+    await run(command.command, [...command.args], {
+      env: { ...process.env, ...ENVIRONMENT },
+      cwd: '/',
+      ...(command.user ?? {}),
+    });
+    renameSync(draft, data);
+  } catch (cause) {
+    const output = String((cause as { stderr?: string }).stderr ?? '').trim();
+    throw new FerryError('PART_UNREACHABLE', `initdb failed in ${home.directory}: ${output}`, { cause });
+  } finally {
+    rmSync(passwordFile, { force: true });
+    rmSync(draft, { recursive: true, force: true });
+  }
+}
