@@ -12,18 +12,18 @@ create table commerce.customers (
 );
 
 create table commerce.orders (
-  id          uuid        not null primary key,
-  customer_id text        not null references commerce.customers,
-  status      text        not null check (status in ('placed', 'cancelled')),
-  currency    text        not null check (currency ~ '^[A-Z]{3}$'),
-  total       bigint      not null check (total > 0),
-  version     bigint      not null check (version > 0),
-  email       text        not null,
-  address     text        not null,
-  placed_at   timestamptz not null,
-  changed_at  timestamptz not null
+  id               uuid        not null primary key,
+  customer_id      text        not null references commerce.customers,
+  status           text        not null check (status in ('placed', 'cancelled')),
+  currency         text        not null check (currency ~ '^[A-Z]{3}$'),
+  total            bigint      not null check (total > 0),
+  version          bigint      not null check (version > 0), -- of the aggregate's newest event
+  customer_email   text,
+  shipping_address jsonb,
+  placed_at        timestamptz not null,
+  changed_at       timestamptz not null
 );
--- Lists go backwards in time, all orders or one customer's: ids are UUIDv7.
+-- Lists go backwards in time, over all orders or one customer's: ids are UUIDv7.
 create index orders_by_customer on commerce.orders (customer_id, id);
 
 create table commerce.order_lines (

@@ -1,0 +1,113 @@
+/** What the commerce module does: each command is rules, rows, events and an audit row in the caller's one transaction. */
+import { v7 } from 'uuid';
+import { FerryError } from '../../kernel/errors.ts';
+import type { EventId } from '../../kernel/event-id.ts';
+import type { EventWriter } from '../../outbox/event-writer.ts';
+import type { Queryable } from '../../postgres/connection.ts';
+import { type Actor, recordAudit } from '../audit.ts';
+import { type Customer, changeCredit, releaseCredit, reserveCredit } from './customer.ts';
+import { type Amount, type Currency, NO_AMOUNT } from './money.ts';
+import {
+  type CancelReason,
+  checkOrderRequest,
+  checkTransition,
+  type Order,
+  type OrderRequest,
+  refusal,
+} from './order.ts';
+import { creditReleased, creditReserved, orderCancelled, orderPlaced } from './order-events.ts';
+import {
+  databaseTime,
+  insertCustomer,
+  insertOrder,
+  insertOrderLines,
+  lockCustomer,
+  lockOrder,
+  updateCustomer,
+  updateOrder,
+} from './repository.ts';
+
+export interface OrderChange {
+  readonly order: Order;
+  /** The event that tells of the change. */
+  readonly eventId: EventId;
+}
+
+/**
+ * Places an order and reserves its total. Every command locks the order before the customer, so that no two can wait for each other.
+ * Throws BUSINESS_RULE, and what EventWriter.write throws.
+ */
+export async function placeOrder(
+  tx: Queryable,
+  events: EventWriter,
+  actor: Actor,
+  request: OrderRequest,
+): Promise<OrderChange> {
+  const total = checkOrderRequest(request);
+  const customer = await lockCustomer(tx, request.customerId);
+  if (customer === null) throw refusal('customer-known', '/customerId', 'there is no such customer');
+  const charged = reserveCredit(customer, total, request.currency);
+
+  const now = await databaseTime(tx);
+  const placed = {
+    id: v7(),
+    customerId: customer.id,
+    status: 'placed' as const,
+    currency: request.currency,
+    total,
+    customerEmail: request.customerEmail,
+    shippingAddress: request.shippingAddress,
+    placedAt: now,
+    changedAt: now,
+  };
+  // Events come first: if a schema refuses one, no row has been written.
+  const event = await events.write(tx, orderPlaced(placed, request.lines), 'application');
+  await events.write(tx, creditReserved(charged, placed), 'application');
+  const order = { ...placed, version: event.aggregateVersion };
+  await insertOrder(tx, order);
+  await insertOrderLines(tx, order.id, request.lines);
+  await updateCustomer(tx, charged);
+  await recordAudit(tx, actor, { action: 'order.place', subject: `order/${order.id}`, eventId: event.id });
+  return { order, eventId: event.id };
+}
+
+/** Cancels an order and releases its credit. Throws NOT_FOUND, CONFLICT, and what EventWriter.write throws. */
+export async function cancelOrder(
+  tx: Queryable,
+  events: EventWriter,
+  actor: Actor,
+  request: { readonly orderId: string; readonly reason: CancelReason; readonly note: string | null },
+): Promise<OrderChange> {
+  const order = await lockOrder(tx, request.orderId);
+  if (order === null) throw new FerryError('NOT_FOUND', `there is no order ${request.orderId}`);
+  checkTransition(order, 'cancelled');
+  const customer = await lockCustomer(tx, order.customerId);
+  if (customer === null) throw new Error(`order ${order.id} has no customer`);
+  const relieved = releaseCredit(customer, order.total);
+
+  const cancelled = { ...order, status: 'cancelled' as const, changedAt: await databaseTime(tx) };
+  const event = await events.write(tx, orderCancelled(cancelled, request.reason, request.note), 'application');
+  await events.write(tx, creditReleased(relieved, cancelled), 'application');
+  const changed = { ...cancelled, version: event.aggregateVersion };
+  await updateOrder(tx, changed);
+  await updateCustomer(tx, relieved);
+  await recordAudit(tx, actor, { action: 'order.cancel', subject: `order/${order.id}`, eventId: event.id });
+  return { order: changed, eventId: event.id };
+}
+
+/** Makes a customer or changes its credit; doing it twice is doing it once. Throws BUSINESS_RULE. */
+export async function setCustomerCredit(
+  tx: Queryable,
+  actor: Actor,
+  request: { readonly customerId: string; readonly currency: Currency; readonly creditLimit: Amount },
+): Promise<Customer> {
+  const { customerId: id, currency, creditLimit } = request;
+  const fresh: Customer = { id, currency, creditLimit, creditReserved: NO_AMOUNT };
+  const isNew = await insertCustomer(tx, fresh);
+  const known = isNew ? fresh : await lockCustomer(tx, id);
+  if (known === null) throw new Error(`customer ${id} vanished`);
+  const changed = changeCredit(known, creditLimit, currency);
+  await updateCustomer(tx, changed);
+  await recordAudit(tx, actor, { action: 'customer.credit', subject: `customer/${id}`, eventId: null });
+  return changed;
+}

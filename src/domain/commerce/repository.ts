@@ -1,0 +1,174 @@
+/** The statements of the commerce module: one a function. */
+import type { Queryable } from '../../postgres/connection.ts';
+import type { Customer } from './customer.ts';
+import type { Amount, Currency } from './money.ts';
+import type { Order, OrderLine, OrderStatus, PostalAddress } from './order.ts';
+
+interface CustomerRow {
+  id: string;
+  currency: Currency;
+  credit_limit: Amount;
+  credit_reserved: Amount;
+}
+
+function customerOf(row: CustomerRow): Customer {
+  return {
+    id: row.id,
+    currency: row.currency,
+    creditLimit: row.credit_limit,
+    creditReserved: row.credit_reserved,
+  };
+}
+
+/** Holds the customer until the transaction ends, so that its orders are decided one after another; null if there is none. */
+export async function lockCustomer(tx: Queryable, id: string): Promise<Customer | null> {
+  const { rows } = await tx.query<CustomerRow>(
+    'select id, currency, credit_limit, credit_reserved from commerce.customers where id = $1 for update',
+    [id],
+  );
+  return rows[0] === undefined ? null : customerOf(rows[0]);
+}
+
+export async function findCustomer(db: Queryable, id: string): Promise<Customer | null> {
+  const { rows } = await db.query<CustomerRow>(
+    'select id, currency, credit_limit, credit_reserved from commerce.customers where id = $1',
+    [id],
+  );
+  return rows[0] === undefined ? null : customerOf(rows[0]);
+}
+
+/** Inserts unless the customer is there; returns whether it did. */
+export async function insertCustomer(tx: Queryable, customer: Customer): Promise<boolean> {
+  const { rowCount } = await tx.query(
+    `insert into commerce.customers (id, currency, credit_limit, credit_reserved) values ($1, $2, $3, $4)
+     on conflict (id) do nothing`,
+    [customer.id, customer.currency, customer.creditLimit, customer.creditReserved],
+  );
+  return rowCount === 1;
+}
+
+export async function updateCustomer(tx: Queryable, customer: Customer): Promise<void> {
+  await tx.query('update commerce.customers set currency = $2, credit_limit = $3, credit_reserved = $4 where id = $1', [
+    customer.id,
+    customer.currency,
+    customer.creditLimit,
+    customer.creditReserved,
+  ]);
+}
+
+interface OrderRow {
+  id: string;
+  customer_id: string;
+  status: OrderStatus;
+  currency: Currency;
+  total: Amount;
+  version: bigint;
+  customer_email: string | null;
+  shipping_address: PostalAddress | null;
+  placed_at: string;
+  changed_at: string;
+}
+
+const ORDER_COLUMNS =
+  'id, customer_id, status, currency, total, version, customer_email, shipping_address, placed_at, changed_at';
+
+function orderOf(row: OrderRow): Order {
+  return {
+    id: row.id,
+    customerId: row.customer_id,
+    status: row.status,
+    currency: row.currency,
+    total: row.total,
+    version: row.version,
+    customerEmail: row.customer_email,
+    shippingAddress: row.shipping_address,
+    placedAt: row.placed_at,
+    changedAt: row.changed_at,
+  };
+}
+
+export async function insertOrder(tx: Queryable, order: Order): Promise<void> {
+  await tx.query(`insert into commerce.orders (${ORDER_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, [
+    order.id,
+    order.customerId,
+    order.status,
+    order.currency,
+    order.total,
+    order.version,
+    order.customerEmail,
+    order.shippingAddress,
+    order.placedAt,
+    order.changedAt,
+  ]);
+}
+
+export async function insertOrderLines(tx: Queryable, orderId: string, lines: readonly OrderLine[]): Promise<void> {
+  await tx.query(
+    `insert into commerce.order_lines (order_id, position, sku, quantity, unit_price)
+     select $1, position, sku, quantity, unit_price
+     from unnest($2::text[], $3::int[], $4::bigint[]) with ordinality as line (sku, quantity, unit_price, position)`,
+    [
+      orderId,
+      lines.map(({ sku }) => sku),
+      lines.map(({ quantity }) => quantity),
+      lines.map(({ unitPrice }) => unitPrice),
+    ],
+  );
+}
+
+/** Holds the order until the transaction ends; null if there is none. */
+export async function lockOrder(tx: Queryable, id: string): Promise<Order | null> {
+  const { rows } = await tx.query<OrderRow>(`select ${ORDER_COLUMNS} from commerce.orders where id = $1 for update`, [
+    id,
+  ]);
+  return rows[0] === undefined ? null : orderOf(rows[0]);
+}
+
+export async function findOrder(db: Queryable, id: string): Promise<Order | null> {
+  const { rows } = await db.query<OrderRow>(`select ${ORDER_COLUMNS} from commerce.orders where id = $1`, [id]);
+  return rows[0] === undefined ? null : orderOf(rows[0]);
+}
+
+/** In the order of the request. */
+export async function findOrderLines(db: Queryable, orderId: string): Promise<OrderLine[]> {
+  const { rows } = await db.query<{ sku: string; quantity: number; unit_price: Amount }>(
+    'select sku, quantity, unit_price from commerce.order_lines where order_id = $1 order by position',
+    [orderId],
+  );
+  return rows.map((row) => ({ sku: row.sku, quantity: row.quantity, unitPrice: row.unit_price }));
+}
+
+export async function updateOrder(tx: Queryable, order: Order): Promise<void> {
+  await tx.query('update commerce.orders set status = $2, version = $3, changed_at = $4 where id = $1', [
+    order.id,
+    order.status,
+    order.version,
+    order.changedAt,
+  ]);
+}
+
+export interface OrderFilter {
+  readonly customerId: string | null;
+  readonly status: OrderStatus | null;
+  /** Only orders older than this one: the last of the page before. */
+  readonly before: string | null;
+  readonly limit: number;
+}
+
+/** Newest first. */
+export async function listOrders(db: Queryable, filter: OrderFilter): Promise<Order[]> {
+  const { rows } = await db.query<OrderRow>(
+    `select ${ORDER_COLUMNS} from commerce.orders
+     where ($1::text is null or customer_id = $1) and ($2::text is null or status = $2) and ($3::uuid is null or id < $3)
+     order by id desc limit $4`,
+    [filter.customerId, filter.status, filter.before, filter.limit],
+  );
+  return rows.map(orderOf);
+}
+
+/** The database's clock, RFC 3339 with microseconds: one clock for all instances. */
+export async function databaseTime(db: Queryable): Promise<string> {
+  const { rows } = await db.query<{ now: string }>('select clock_timestamp() as now');
+  if (rows[0] === undefined) throw new Error('Postgres did not tell the time');
+  return rows[0].now;
+}
