@@ -56,6 +56,12 @@ export const ERRORS = {
     retryable: false,
     remedy: 'Send well-formed JSON with the content type application/json.',
   },
+  REQUEST_TOO_LARGE: {
+    status: 413,
+    retryable: false,
+    remedy: 'Make the body smaller or raise HTTP_BODY_LIMIT_BYTES.',
+  },
+  UNSUPPORTED_MEDIA_TYPE: { status: 415, retryable: false, remedy: 'Send the content type application/json.' },
   UNAUTHENTICATED: { status: 401, retryable: false, remedy: 'Send `Authorization: Bearer <API key>`.' },
   FORBIDDEN: { status: 403, retryable: false, remedy: 'Use a key with the named role.' },
   NOT_FOUND: { status: 404, retryable: false, remedy: 'Check the id.' },
@@ -134,6 +140,16 @@ export const ERRORS = {
     status: 503,
     retryable: true,
     remedy: 'Start the schema registry; known schemas go on from memory meanwhile.',
+  },
+  REGISTRY_READ_ONLY: {
+    status: 503,
+    retryable: true,
+    remedy: 'The schema registry takes no changes in its present mode: set it to READWRITE and repeat.',
+  },
+  SCHEMA_INVALID: {
+    status: 422,
+    retryable: false,
+    remedy: 'The .avsc file breaks a rule of Avro or of Ferry that the message names: correct it.',
   },
   TOPIC_INVALID: {
     status: 422,
