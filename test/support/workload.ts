@@ -1,0 +1,336 @@
+/**
+ * Writers that put into the outbox what applications do to one: single rows and transactions of thousands, COPY, rollbacks, savepoints,
+ * prepared transactions that stay open while others commit. Each aggregate has one writer and its versions grow, so what is true in the
+ * ledger (its order per aggregate) is known without looking. Survives a Postgres that goes away: what is in doubt is found out.
+ */
+import { pipeline } from 'node:stream/promises';
+import pg from 'pg';
+import { from as copyFrom } from 'pg-copy-streams';
+import { v7 as uuidv7 } from 'uuid';
+import { backoffMs, sleep } from '../../src/kernel/deadline.ts';
+import { orderCancelled, orderPlaced } from './order-payloads.ts';
+import { createRandom, type Random } from './random.ts';
+
+export interface WorkloadOptions {
+  readonly databaseUrl: string;
+  /** Default: random, and given back, so that a failed run can be repeated. */
+  readonly seed?: number;
+  /** Default 3. */
+  readonly writers?: number;
+  /** Aggregates of each writer; default 40. */
+  readonly aggregates?: number;
+  /** Ends when so many rows are committed, or when `signal` fires, whichever is first. */
+  readonly rows?: number;
+  readonly signal?: AbortSignal;
+  /** Most rows in one transaction; default 5,000. */
+  readonly largestTransaction?: number;
+  /** Called with each transaction that is known to be committed. */
+  readonly onCommit?: (rows: number) => void;
+}
+
+const KINDS = [
+  { kind: 'single', weight: 30 },
+  { kind: 'statements', weight: 20 },
+  { kind: 'multi-row', weight: 20 },
+  { kind: 'savepoint', weight: 10 },
+  { kind: 'rollback', weight: 8 },
+  { kind: 'copy', weight: 6 },
+  { kind: 'prepared', weight: 5 },
+  { kind: 'large', weight: 1 },
+] as const;
+export type TransactionKind = (typeof KINDS)[number]['kind'];
+
+export interface WorkloadResult {
+  readonly seed: number;
+  /** What the outbox must hold more than before. */
+  readonly committedRows: number;
+  /** Rows that were inserted and must never be seen: rolled back, back to a savepoint, or lost with their connection. */
+  readonly abandonedRows: number;
+  readonly transactions: Readonly<Record<TransactionKind, number>>;
+  /** How often a connection was lost. */
+  readonly reconnects: number;
+}
+
+/** Runs until enough is committed; nothing is left prepared. Rejects with what was no loss of a connection. */
+export async function runWorkload(options: WorkloadOptions): Promise<WorkloadResult> {
+  const seed = options.seed ?? Math.floor(Math.random() * 2 ** 31);
+  const tally: Tally = {
+    committedRows: 0,
+    abandonedRows: 0,
+    reconnects: 0,
+    transactions: Object.fromEntries(KINDS.map(({ kind }) => [kind, 0])) as Record<TransactionKind, number>,
+  };
+  const failed = new AbortController();
+  const isOver = () =>
+    failed.signal.aborted ||
+    options.signal?.aborted === true ||
+    (options.rows !== undefined && tally.committedRows >= options.rows);
+  const writers = Array.from({ length: options.writers ?? 3 }, (_, index) => new Writer(index, seed, options, tally));
+  const ends = await Promise.allSettled(
+    writers.map((writer) =>
+      writer.run(isOver).catch((error: unknown) => {
+        failed.abort();
+        throw error;
+      }),
+    ),
+  );
+  for (const end of ends) if (end.status === 'rejected') throw end.reason;
+  return { seed, ...tally };
+}
+
+interface Tally {
+  committedRows: number;
+  abandonedRows: number;
+  reconnects: number;
+  readonly transactions: Record<TransactionKind, number>;
+}
+
+interface Row {
+  readonly id: string;
+  readonly aggregatetype: string;
+  readonly aggregateid: string;
+  readonly aggregateversion: number;
+  readonly type: string;
+  readonly payload: object;
+}
+
+const INSERT = `insert into ferry.outbox (id, aggregatetype, aggregateid, aggregateversion, type, payload)
+  select id, aggregatetype, aggregateid, aggregateversion, type, payload from jsonb_to_recordset($1::jsonb)
+  as row(id uuid, aggregatetype text, aggregateid text, aggregateversion bigint, type text, payload jsonb)`;
+const COPY = 'copy ferry.outbox (id, aggregatetype, aggregateid, aggregateversion, type, payload) from stdin';
+const RECONNECT_ATTEMPTS = 200;
+
+class Writer {
+  readonly #index: number;
+  readonly #options: WorkloadOptions;
+  readonly #random: Random;
+  readonly #tally: Tally;
+  readonly #versions = new Map<string, number>();
+  #client: pg.Client | undefined;
+  #backendPid = 0;
+  /** A prepared transaction that is still open. Its rows are of aggregates that nothing else writes to until it is closed. */
+  #prepared: { gid: string; rows: Row[] } | undefined;
+
+  constructor(index: number, seed: number, options: WorkloadOptions, tally: Tally) {
+    this.#index = index;
+    this.#options = options;
+    this.#random = createRandom(seed + index * 7919);
+    this.#tally = tally;
+  }
+
+  async run(isOver: () => boolean): Promise<void> {
+    try {
+      await this.#connect();
+      while (!isOver()) {
+        const kind = this.#random.weighted(KINDS).kind;
+        await this.#transaction(kind);
+        this.#tally.transactions[kind] += 1;
+        if (this.#prepared !== undefined && this.#random.chance(0.3)) await this.#closePrepared();
+      }
+      await this.#closePrepared();
+    } finally {
+      await this.#client?.end().catch(() => {});
+    }
+  }
+
+  async #transaction(kind: TransactionKind): Promise<void> {
+    switch (kind) {
+      case 'single':
+        return this.#commit(this.#rows(1), (client, rows) => insert(client, rows));
+      case 'statements':
+        return this.#commit(this.#rows(this.#random.between(2, 20)), (client, rows) =>
+          inTransaction(client, async () => {
+            for (const row of rows) await insert(client, [row]);
+          }),
+        );
+      case 'multi-row':
+        return this.#commit(this.#rows(this.#random.between(2, 100)), (client, rows) => insert(client, rows));
+      case 'large':
+        return this.#commit(this.#rows(this.#largest()), (client, rows) => insert(client, rows));
+      case 'copy':
+        return this.#commit(this.#rows(this.#random.between(2, 500)), (client, rows) => copy(client, rows));
+      case 'savepoint':
+        return this.#savepoint();
+      case 'rollback':
+        return this.#commit([], async (client) => {
+          const rows = this.#rows(this.#random.between(1, 200));
+          await client.query('begin');
+          await insert(client, rows);
+          await client.query('rollback');
+          this.#tally.abandonedRows += rows.length;
+        });
+      case 'prepared':
+        return this.#prepare();
+    }
+  }
+
+  #largest(): number {
+    const most = this.#options.largestTransaction ?? 5_000;
+    return this.#random.between(Math.ceil(most / 5), most);
+  }
+
+  /** Rows before, rolled back to the savepoint, and after it. */
+  #savepoint(): Promise<void> {
+    const [before, undone, after] = [1, 2, 3].map(() => this.#rows(this.#random.between(1, 20)));
+    return this.#commit([...(before ?? []), ...(after ?? [])], (client) =>
+      inTransaction(client, async () => {
+        await insert(client, before ?? []);
+        await client.query('savepoint s');
+        await insert(client, undone ?? []);
+        await client.query('rollback to savepoint s');
+        await insert(client, after ?? []);
+        this.#tally.abandonedRows += undone?.length ?? 0;
+      }),
+    );
+  }
+
+  async #prepare(): Promise<void> {
+    await this.#closePrepared();
+    const rows = this.#rows(this.#random.between(1, 200), 'held');
+    const prepared = { gid: `ferry-workload-${uuidv7()}`, rows };
+    this.#prepared = prepared; // before it is: if the answer is lost, closing it finds out
+    await this.#survive(async (client) => {
+      await client.query('begin');
+      await insert(client, rows);
+      await client.query(`prepare transaction '${prepared.gid}'`);
+    });
+  }
+
+  async #closePrepared(): Promise<void> {
+    const prepared = this.#prepared;
+    if (prepared === undefined) return;
+    const verb = this.#random.chance(0.85) ? 'commit' : 'rollback';
+    for (let open = true; open; ) {
+      const lost = await this.#survive(async (client) => {
+        const { rows } = await client.query('select from pg_prepared_xacts where gid = $1', [prepared.gid]);
+        if (rows.length > 0) await client.query(`${verb} prepared '${prepared.gid}'`);
+      });
+      open = lost;
+    }
+    this.#prepared = undefined;
+    await this.#settle(prepared.rows);
+  }
+
+  /** Runs `work`, which commits exactly `rows`; counts what became of them. */
+  async #commit(rows: Row[], work: (client: pg.Client, rows: Row[]) => Promise<void>): Promise<void> {
+    const lost = await this.#survive((client) => work(client, rows));
+    if (lost) await this.#settle(rows);
+    else this.#count(rows.length, 0);
+  }
+
+  /** Looks up whether the rows are there: they share a transaction, so one speaks for all. */
+  async #settle(rows: readonly Row[]): Promise<void> {
+    const first = rows[0];
+    if (first === undefined) return;
+    let committed = false;
+    for (let unknown = true; unknown; ) {
+      unknown = await this.#survive(async (client) => {
+        committed = (await client.query('select from ferry.outbox where id = $1', [first.id])).rows.length > 0;
+      });
+    }
+    this.#count(committed ? rows.length : 0, committed ? 0 : rows.length);
+  }
+
+  #count(committed: number, abandoned: number): void {
+    this.#tally.committedRows += committed;
+    this.#tally.abandonedRows += abandoned;
+    if (committed > 0) this.#options.onCommit?.(committed);
+  }
+
+  /** True when the connection was lost on the way; there is a new one then, and the old one's work is done or undone. */
+  async #survive(work: (client: pg.Client) => Promise<void>): Promise<boolean> {
+    const client = this.#client;
+    if (client === undefined) throw new Error('the writer is not connected');
+    try {
+      await work(client);
+      return false;
+    } catch (error) {
+      if (!isConnectionLoss(error)) throw error;
+      this.#tally.reconnects += 1;
+      await this.#reconnect();
+      return true;
+    }
+  }
+
+  async #connect(): Promise<void> {
+    const client = new pg.Client({
+      connectionString: this.#options.databaseUrl,
+      connectionTimeoutMillis: 5_000,
+      keepAlive: true,
+    });
+    client.on('error', () => {}); // whoever uses it next is told
+    await client.connect();
+    const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+    this.#client = client;
+    this.#backendPid = rows[0]?.pid ?? 0;
+  }
+
+  /** The old backend may still be at its commit (a cut wire): it must be gone before anybody asks what it did. */
+  async #reconnect(): Promise<void> {
+    const oldPid = this.#backendPid;
+    this.#client?.end().catch(() => {});
+    for (let attempt = 0; ; attempt++) {
+      try {
+        await this.#connect();
+        for (let alive = true; alive && this.#client !== undefined; await sleep(alive ? 20 : 0)) {
+          const { rows } = await this.#client.query(
+            'select pg_terminate_backend(pid) from pg_stat_activity where pid = $1 and pid <> pg_backend_pid()',
+            [oldPid],
+          );
+          alive = rows.length > 0;
+        }
+        return;
+      } catch (error) {
+        if (!isConnectionLoss(error) || attempt === RECONNECT_ATTEMPTS) throw error;
+        await sleep(backoffMs(attempt, 20, 300));
+      }
+    }
+  }
+
+  #rows(count: number, group: 'free' | 'held' = 'free'): Row[] {
+    return Array.from({ length: count }, () => {
+      const number = this.#random.between(1, this.#options.aggregates ?? 40);
+      const aggregateid = `${group}-${this.#index}-${number}`;
+      const version = (this.#versions.get(aggregateid) ?? 0) + 1;
+      this.#versions.set(aggregateid, version);
+      const cancelled = version % 5 === 0;
+      return {
+        id: uuidv7(),
+        aggregatetype: 'order',
+        aggregateid,
+        aggregateversion: version,
+        type: cancelled ? 'commerce.OrderCancelled' : 'commerce.OrderPlaced',
+        payload: cancelled ? orderCancelled(this.#random) : orderPlaced(this.#random),
+      };
+    });
+  }
+}
+
+async function insert(client: pg.Client, rows: readonly Row[]): Promise<void> {
+  await client.query(INSERT, [JSON.stringify(rows)]);
+}
+
+async function copy(client: pg.Client, rows: readonly Row[]): Promise<void> {
+  const lines = rows.map((row) =>
+    [row.id, row.aggregatetype, row.aggregateid, row.aggregateversion, row.type, JSON.stringify(row.payload)]
+      .map((field) => String(field).replaceAll('\\', '\\\\'))
+      .join('\t'),
+  );
+  await pipeline([`${lines.join('\n')}\n`], client.query(copyFrom(COPY)));
+}
+
+async function inTransaction(client: pg.Client, work: () => Promise<void>): Promise<void> {
+  await client.query('begin');
+  await work();
+  await client.query('commit');
+}
+
+/** Class 57 is the server going away, 08 the connection; pg's own losses have no SQLSTATE and are told by their text. */
+function isConnectionLoss(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = 'code' in error ? String(error.code) : '';
+  return (
+    /^(57P0[1-5]|08...|ECONN\w+|EPIPE|ETIMEDOUT)$/.test(code) ||
+    /Connection terminated|not queryable|timeout expired|closed the connection|premature close/i.test(error.message)
+  );
+}
