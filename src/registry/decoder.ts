@@ -1,0 +1,68 @@
+/** Decodes Kafka values to plain JSON, the same form that was accepted when they were written. */
+import { FerryError } from '../kernel/errors.ts';
+import { EventSchema } from './event-schema.ts';
+import { PayloadMismatch } from './payload-mismatch.ts';
+import type { SchemaStore } from './schema-store.ts';
+import { wireSchemaId } from './wire-format.ts';
+
+export interface DecodedEvent {
+  readonly schemaId: number;
+  /** Full name of the record: the writer's. */
+  readonly type: string;
+  /** Plain JSON; longs beyond 2^53 are bigints, which `stringifyExactJson` prints. */
+  readonly value: unknown;
+}
+
+export interface EventDecoder {
+  /**
+   * Decodes a value in Confluent wire format. An unknown id is asked for once and remembered. `readerSchema` (the text of a schema)
+   * gives the value that schema's form, by Avro's rules of resolution. Rejects with PAYLOAD_NOT_WIRE_FORMAT, SCHEMA_UNKNOWN,
+   * SCHEMA_MISMATCH (the bytes are not what the schema says), SCHEMA_INCOMPATIBLE (the reader schema cannot read them) or
+   * REGISTRY_UNAVAILABLE.
+   */
+  decode(value: Buffer, options?: { readerSchema?: string }): Promise<DecodedEvent>;
+}
+
+const MAX_READERS = 1_000;
+
+export function createDecoder({ store }: { store: SchemaStore }): EventDecoder {
+  const readers = new Map<string, (value: Buffer) => unknown>();
+
+  async function schemaOf(id: number): Promise<EventSchema> {
+    if (store.schemaOf(id) === undefined) await store.refreshId(id, () => store.schemaOf(id) !== undefined);
+    const schema = store.schemaOf(id);
+    if (schema !== undefined) return schema;
+    throw new FerryError('SCHEMA_UNKNOWN', `the schema registry has no usable Avro record schema with id ${id}`);
+  }
+
+  function readerOf(writer: EventSchema, readerSchema: string): (value: Buffer) => unknown {
+    const key = `${writer.id} ${readerSchema}`;
+    let reader = readers.get(key);
+    if (reader === undefined) {
+      try {
+        reader = new EventSchema(0, { text: readerSchema, references: [] }).readerOf(writer);
+      } catch (cause) {
+        throw new FerryError('SCHEMA_INCOMPATIBLE', `the reader schema cannot read schema id ${writer.id}`, { cause });
+      }
+      if (readers.size < MAX_READERS) readers.set(key, reader);
+    }
+    return reader;
+  }
+
+  return {
+    async decode(value, options = {}) {
+      const id = wireSchemaId(value);
+      if (id === null) throw new FerryError('PAYLOAD_NOT_WIRE_FORMAT', 'the value is not in Confluent wire format');
+      const schema = await schemaOf(id);
+      const { readerSchema } = options;
+      const read = readerSchema === undefined ? schema.decode.bind(schema) : readerOf(schema, readerSchema);
+      try {
+        return { schemaId: id, type: schema.name, value: read(value) };
+      } catch (thrown) {
+        if (!(thrown instanceof PayloadMismatch)) throw thrown;
+        const message = `${schema.name} ${thrown.path === '' ? 'as a whole' : thrown.path}: ${thrown.expected}`;
+        throw new FerryError('SCHEMA_MISMATCH', message, { details: { path: thrown.path, schemaId: id } });
+      }
+    },
+  };
+}
