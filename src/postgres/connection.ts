@@ -12,6 +12,9 @@ export interface Queryable {
   query<R extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<{ rows: R[]; rowCount: number | null }>;
 }
 
+/** A pool, for those who only pass it on: pg itself is imported in this folder alone. */
+export type Pool = pg.Pool;
+
 export type ConnectionSettings = Pick<Config, 'DATABASE_URL' | 'POSTGRES_TLS'>;
 
 const CONNECT_TIMEOUT_MS = 5_000;

@@ -39,11 +39,10 @@ const MIGRATION_LOCK = '7378429400505477479';
 
 /** The sets that a configuration asks for: `ferry`, and the example modules of FERRY_MODULES. Throws CONFIG_INVALID. */
 export function migrationSets(modules: Config['FERRY_MODULES']): MigrationSet[] {
-  const named = modules.split(',').map((name) => name.trim());
-  return named.reduce<MigrationSet[]>(
-    (sets, name) => {
-      if (name === 'commerce') return sets.includes(name) ? sets : [...sets, name];
-      if (name === '') return sets;
+  const sets = new Set<MigrationSet>(['ferry']);
+  for (const name of modules.split(',').map((item) => item.trim())) {
+    if (name === 'commerce') sets.add(name);
+    else if (name !== '') {
       throw new FerryError(
         'CONFIG_INVALID',
         `FERRY_MODULES has ${JSON.stringify(name)}; it takes commerce, or nothing`,
@@ -51,9 +50,9 @@ export function migrationSets(modules: Config['FERRY_MODULES']): MigrationSet[] 
           details: { variable: 'FERRY_MODULES' },
         },
       );
-    },
-    ['ferry'],
-  );
+    }
+  }
+  return [...sets];
 }
 
 /** Reads a set's files in their order. Throws if a name is not `NNNN_what.sql` or a number is taken twice. */

@@ -1,0 +1,165 @@
+/** The HTTP server, put together: what surrounds every request, then the routes. Listening and stopping are the caller's. */
+import { Buffer } from 'node:buffer';
+import swagger from '@fastify/swagger';
+import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
+import type { Tracer } from '@opentelemetry/api';
+import { type FastifyBaseLogger, type FastifyInstance, fastify } from 'fastify';
+import { v7 } from 'uuid';
+import type { Config } from '../config/variables.ts';
+import { FerryError } from '../kernel/errors.ts';
+import { parseExactJson } from '../kernel/exact-json.ts';
+import { FERRY_VERSION } from '../kernel/version.ts';
+import type { EventWriter } from '../outbox/event-writer.ts';
+import type { Pool } from '../postgres/connection.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { registerAuthentication } from './authentication.ts';
+import { customerRoutes } from './customer-routes.ts';
+import { eventRoutes } from './event-routes.ts';
+import { idempotencyKeyOf } from './idempotency.ts';
+import { purgeExpired, sharedSecret } from './idempotency-store.ts';
+import { orderRoutes } from './order-routes.ts';
+import { type ProbeDeps, probeRoutes } from './probe-routes.ts';
+import { sendProblem } from './problem.ts';
+import type { RouteDeps } from './route-deps.ts';
+import { registerTracing } from './tracing.ts';
+
+export interface HttpDeps extends Omit<ProbeDeps, 'db'> {
+  readonly config: Pick<
+    Config,
+    'HTTP_BODY_LIMIT_BYTES' | 'IDEMPOTENCY_KEY_TTL_HOURS' | 'IDEMPOTENCY_KEY_SECRET' | 'RELAY_NAME'
+  >;
+  readonly pool: Pool;
+  readonly events: EventWriter;
+  readonly logger: Logger;
+  readonly tracer: Tracer;
+  readonly metrics: Pick<Metrics, 'httpRequestDurationSeconds'>;
+  /** Example modules whose routes are wanted. */
+  readonly modules: readonly 'commerce'[];
+}
+
+const REQUEST_TIMEOUT_MS = 30_000;
+const PURGE_INTERVAL_MS = 60_000;
+const PURGE_LIMIT = 10_000;
+
+const SECURITY_HEADERS = {
+  'cache-control': 'no-store',
+  'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
+  'referrer-policy': 'no-referrer',
+  'x-content-type-options': 'nosniff',
+};
+
+/**
+ * Makes the server. `listen` it; `close` answers what is in flight and refuses what comes after. The database must be migrated: the
+ * secret of the idempotency keys is read (or made) here.
+ */
+export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance> {
+  const logger: FastifyBaseLogger = deps.logger;
+  const app: FastifyInstance = fastify({
+    loggerInstance: logger,
+    disableRequestLogging: true, // tracing.ts writes one line for each request
+    bodyLimit: deps.config.HTTP_BODY_LIMIT_BYTES,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    forceCloseConnections: 'idle',
+    routerOptions: { maxParamLength: 200 },
+    genReqId: (request) => requestIdOf(request.headers['x-request-id']),
+  });
+  app.setValidatorCompiler(TypeBoxValidatorCompiler);
+  app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply));
+  app.setNotFoundHandler((request, reply) =>
+    sendProblem(new FerryError('NOT_FOUND', 'there is no such route'), request, reply),
+  );
+  acceptExactJson(app);
+  app.addHook('onRequest', (request, reply, done) => {
+    reply.headers({ ...SECURITY_HEADERS, 'x-request-id': request.id });
+    done();
+  });
+  registerTracing(app, deps.tracer, deps.metrics);
+  registerAuthentication(app, deps.pool);
+  requireIdempotencyKeys(app);
+  await describeContract(app);
+
+  const routeDeps: RouteDeps = {
+    pool: deps.pool,
+    events: deps.events,
+    relayName: deps.config.RELAY_NAME,
+    idempotency: {
+      pool: deps.pool,
+      secret: await idempotencySecret(deps),
+      ttlHours: deps.config.IDEMPOTENCY_KEY_TTL_HOURS,
+    },
+  };
+  await app.register(probeRoutes({ db: deps.pool, parts: deps.parts, metricsText: deps.metricsText }));
+  await app.register(eventRoutes(routeDeps));
+  if (deps.modules.includes('commerce')) {
+    await app.register(orderRoutes(routeDeps));
+    await app.register(customerRoutes(routeDeps));
+  }
+  purgeRegularly(app, deps);
+  return app;
+}
+
+/** The client's id where it can stand in logs as it is. */
+function requestIdOf(header: string | string[] | undefined): string {
+  return typeof header === 'string' && /^[\w-]{1,64}$/.test(header) ? header : v7();
+}
+
+/** JSON only, and without losing digits of large numbers: payloads pass through here. An empty body counts as none. */
+function acceptExactJson(app: FastifyInstance): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'string' }, (_request, body, done) => {
+    try {
+      done(null, body === '' ? undefined : parseExactJson(String(body)));
+    } catch (cause) {
+      done(new FerryError('MALFORMED_REQUEST', 'the body is not well-formed JSON', { cause }));
+    }
+  });
+}
+
+/** Every POST, before its body is looked at. */
+function requireIdempotencyKeys(app: FastifyInstance): void {
+  app.addHook('preValidation', (request, _reply, done) => {
+    if (request.method === 'POST' && !request.is404) idempotencyKeyOf(request);
+    done();
+  });
+}
+
+async function idempotencySecret({ config, pool }: HttpDeps): Promise<Buffer> {
+  return config.IDEMPOTENCY_KEY_SECRET === undefined
+    ? sharedSecret(pool)
+    : Buffer.from(config.IDEMPOTENCY_KEY_SECRET, 'utf8');
+}
+
+/** Collects the routes' schemas into an OpenAPI document; openapi.yaml is this document, held by a test. */
+async function describeContract(app: FastifyInstance): Promise<void> {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Ferry',
+        version: FERRY_VERSION,
+        description:
+          'Writes business rows and events in one Postgres transaction; every committed event reaches Kafka once.',
+      },
+      components: { securitySchemes: { apiKey: { type: 'http', scheme: 'bearer' } } },
+    },
+    transform: ({ schema, url, route }) => {
+      const role = route.config?.role;
+      const isPublic = role === 'public' || role === undefined;
+      const access = isPublic ? { security: [] } : { security: [{ apiKey: [] }], 'x-ferry-role': role };
+      return { schema: { ...schema, ...access }, url };
+    },
+  });
+}
+
+/** Expired answers are deleted once a minute while the server runs; whatever fails is tried again the next minute. */
+function purgeRegularly(app: FastifyInstance, { pool, logger }: HttpDeps): void {
+  const timer = setInterval(() => {
+    purgeExpired(pool, PURGE_LIMIT).catch((err: unknown) => logger.warn({ err }, 'expired idempotency keys remain'));
+  }, PURGE_INTERVAL_MS);
+  timer.unref();
+  app.addHook('onClose', (_app, done) => {
+    clearInterval(timer);
+    done();
+  });
+}
