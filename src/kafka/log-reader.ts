@@ -204,9 +204,14 @@ export function committed(
   });
 }
 
-function toLogRecord(topic: string, partition: number, message: FetchedMessage): LogRecord {
+/** A message as kafkajs hands it out, at either of its layers. */
+interface Message extends Pick<FetchedMessage, 'offset' | 'timestamp' | 'key' | 'value'> {
+  readonly headers?: Readonly<Record<string, Buffer | string | (Buffer | string)[] | undefined>>;
+}
+
+export function toLogRecord(topic: string, partition: number, message: Message): LogRecord {
   const headers: Record<string, string> = {};
-  for (const [name, value] of Object.entries(message.headers)) {
+  for (const [name, value] of Object.entries(message.headers ?? {})) {
     const last = Array.isArray(value) ? value.at(-1) : value;
     if (last !== undefined) headers[name] = last.toString();
   }
