@@ -1,9 +1,10 @@
 /** A record as a handler gets it: decoded, with what its headers say. */
+
+import type { EventDecoder } from '../events/decoder.ts';
 import { HEADER } from '../events/record.ts';
 import type { LogRecord } from '../kafka/log-reader.ts';
 import { type ErrorCode, FerryError } from '../kernel/errors.ts';
 import { type EventId, eventIdTimeMs, isEventId } from '../kernel/event-id.ts';
-import type { EventDecoder } from '../registry/decoder.ts';
 
 export interface ConsumedEvent {
   readonly id: EventId;

@@ -3,13 +3,13 @@
  * transaction of the effect, and the offset is committed after it. A batch of records shares one transaction.
  */
 import { context, SpanKind, SpanStatusCode, type Tracer, trace } from '@opentelemetry/api';
+import type { EventDecoder } from '../events/decoder.ts';
 import type { KafkaOptions } from '../kafka/client.ts';
 import { GroupConsumer } from '../kafka/consumer.ts';
 import type { LogRecord } from '../kafka/log-reader.ts';
 import { coerceError } from '../kernel/errors.ts';
 import type { createPool, Queryable } from '../postgres/connection.ts';
 import { transaction } from '../postgres/transaction.ts';
-import type { EventDecoder } from '../registry/decoder.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { contextFromTraceparent } from '../telemetry/traces.ts';

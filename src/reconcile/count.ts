@@ -1,11 +1,12 @@
 /** Counts the real thing: the outbox in Postgres against the records in Kafka, by the rules of `integrity.ts`. */
+
+import type { EventDecoder } from '../events/decoder.ts';
 import type { Position } from '../events/outbox-event.ts';
 import { HEADER } from '../events/record.ts';
 import { deadLetterTopic, type TopicRoutes } from '../events/routes.ts';
 import type { LogReader, LogRecord, PartitionRange } from '../kafka/log-reader.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { parseLsn } from '../kernel/lsn.ts';
-import type { EventDecoder } from '../registry/decoder.ts';
 import { countIntegrity, type IntegrityReport, type PublishedRecord } from './integrity.ts';
 import { type Pool, readAggregateTypes, readLedger } from './ledger.ts';
 
