@@ -89,6 +89,10 @@ export const VARIABLES = {
   RELAY_NAME: text('main', {
     description: 'Name of the relay: its slot, checkpoint topic and transactional id derive from it.',
   }),
+  RELAY_SLOT: optional({
+    description:
+      'Replication slot; unset: ferry_<RELAY_NAME>. Slots are the server’s: two databases on one server need two names.',
+  }),
   PUBLICATION_NAME: text('ferry_outbox', { description: 'Publication that the relay reads.' }),
   RELAY_BATCH_MAX_EVENTS: integer(5_000, 1, 100_000, {
     description: 'Most events in one Kafka transaction.',

@@ -51,6 +51,8 @@ export interface ChangeStream {
   readonly ended: Promise<Error>;
   /** Bytes read from the socket so far: the sign of life, keepalives included. */
   readonly bytesReceived: number;
+  /** Begins to hand out changes; until then the socket is paused. Called once. */
+  start(sink: ChangeSink): void;
   pause(): void;
   resume(): void;
   /** Tells the server that everything up to `lsn` may be forgotten; can be repeated. */
@@ -59,8 +61,11 @@ export interface ChangeStream {
   stop(): Promise<void>;
 }
 
-/** Starts streaming from the slot's confirmed position, paused. Rejects with SlotBusyError or SlotMissingError where that is why. */
-export type OpenChangeStream = (sink: ChangeSink) => Promise<ChangeStream>;
+/**
+ * Takes the slot and starts streaming from its confirmed position, paused until `start`. Rejects with SlotBusyError or SlotMissingError
+ * where that is why.
+ */
+export type OpenChangeStream = () => Promise<ChangeStream>;
 
 /** Another connection streams from the slot. */
 export class SlotBusyError extends Error {

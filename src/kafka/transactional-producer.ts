@@ -191,7 +191,10 @@ function groupByPartition(records: readonly OutgoingRecord[]): Map<string, Map<n
   const grouped = new Map<string, Map<number, OutgoingRecord[]>>();
   for (const record of records) {
     let partitions = grouped.get(record.topic);
-    if (partitions === undefined) grouped.set(record.topic, (partitions = new Map()));
+    if (partitions === undefined) {
+      partitions = new Map();
+      grouped.set(record.topic, partitions);
+    }
     const batch = partitions.get(record.partition);
     if (batch === undefined) partitions.set(record.partition, [record]);
     else batch.push(record);

@@ -22,7 +22,10 @@ export class ExactNumber {
   }
 }
 
-/** Parses JSON. Throws a SyntaxError as JSON.parse does, and for the key `__proto__`, which careless code would assign through. */
+/**
+ * Parses JSON. Throws a SyntaxError as JSON.parse does, for a number beyond all floats (it would become null), and for the key
+ * `__proto__`, which careless code would assign through.
+ */
 export function parseExactJson(text: string): unknown {
   return withSource.parse(text, (key, value, { source }) => {
     if (key === '__proto__') throw new SyntaxError('the key __proto__ is refused');

@@ -1,36 +1,48 @@
 /**
- * Named fail points: places where a test may end the process as if it had been killed, or run something at exactly that moment.
- * Armed only through FERRY_FAIL_POINT (`name` or `name:nth`), read once by the composition root; without it a fail point is one
- * comparison. The idea is supabase/etl's `failpoints.rs`.
+ * Named fail points: places where a chaos test ends the process as by SIGKILL, or lets an operation fail, at exactly that moment.
+ * Armed only through FERRY_FAIL_POINT, read once by the composition root; unarmed, passing one is one call that does nothing. The
+ * idea is supabase/etl's `failpoints.rs`.
  */
-export type FailPoint = (name: FailPointName) => void;
-
 export const FAIL_POINTS = [
+  /** An outbox row was received. */
   'after-receive',
+  /** A batch is complete and nothing of it was sent. */
   'after-encode',
+  /** Its records are in Kafka, in an open transaction. */
   'after-send',
-  'before-end-txn',
+  /** EndTxn was answered: the transaction is committed, and nobody knows yet. */
+  'after-end-txn',
+  /** The commit is known and not yet confirmed to Postgres. */
   'after-commit-before-confirm',
+  /** The producer is fenced in and the checkpoint not yet read. */
   'while-reading-checkpoint',
+  /** A part of a Postgres transaction was committed to Kafka. */
   'inside-split-transaction',
 ] as const;
 export type FailPointName = (typeof FAIL_POINTS)[number];
 
+/** Called at the named place; may end the process or throw. */
+export type FailPoint = (name: FailPointName) => void;
+
 export const noFailPoints: FailPoint = () => {};
 
-/** Parses FERRY_FAIL_POINT; the process is ended with SIGKILL the nth time (1 by default) that the named point is passed. */
+/**
+ * Parses `name[:nth[:kill|throw]]`: at the nth passing (1 by default) the process is killed (by default) or an error is thrown, which
+ * is how a lost answer looks. Throws a TypeError on anything else.
+ */
 export function armFailPoint(spec: string | undefined): FailPoint {
-  if (spec === undefined || spec === '') return noFailPoints;
-  const [name, nthText] = spec.split(':');
-  if (!FAIL_POINTS.includes(name as FailPointName)) {
-    throw new TypeError(
-      `FERRY_FAIL_POINT: unknown fail point ${JSON.stringify(name)}; known: ${FAIL_POINTS.join(', ')}`,
-    );
+  if (spec === undefined) return noFailPoints;
+  const [name, nth = '1', action = 'kill'] = spec.split(':');
+  const known = FAIL_POINTS.find((point) => point === name);
+  if (known === undefined || !/^[1-9]\d*$/.test(nth) || (action !== 'kill' && action !== 'throw')) {
+    throw new TypeError(`FERRY_FAIL_POINT takes name[:nth[:kill|throw]] with a name of ${FAIL_POINTS.join(', ')}`);
   }
-  let left = Number(nthText ?? '1');
+  let left = Number(nth);
   return (passed) => {
-    if (passed !== name) return;
+    if (passed !== known) return;
     left -= 1;
-    if (left === 0) process.kill(process.pid, 'SIGKILL');
+    if (left !== 0) return;
+    if (action === 'kill') process.kill(process.pid, 'SIGKILL');
+    throw new Error(`fail point ${known}`);
   };
 }

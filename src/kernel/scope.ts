@@ -6,9 +6,12 @@ export class Scope {
   readonly #releases: Array<{ what: string; release: () => unknown }> = [];
   #closing: Promise<void> | undefined;
 
-  /** Registers how to give `what` back. */
+  /** Registers how to give `what` back. On a closed scope it is given back at once, and this throws: whoever acquired it came too late. */
   defer(what: string, release: () => unknown): void {
-    if (this.#closing !== undefined) throw new Error(`scope is closed; cannot own ${what}`);
+    if (this.#closing !== undefined) {
+      Promise.try(release).catch(() => {});
+      throw new Error(`${what} was acquired after its scope was closed`);
+    }
     this.#releases.push({ what, release });
   }
 

@@ -16,35 +16,59 @@ const UNDEFINED_OBJECT = '42704';
 const OBJECT_NOT_IN_PREREQUISITE_STATE = '55000';
 
 export function changeStreamOpener(settings: ConnectionSettings, target: ReplicationTarget): OpenChangeStream {
-  return async (sink) => {
-    const decoder = new ChangeDecoder(sink);
-    const failed = Promise.withResolvers<Error>();
-    const handlers = {
-      onData(payload: Buffer) {
-        try {
-          decoder.take(payload);
-        } catch (error) {
-          failed.resolve(coerceError(error)); // thrown into the library's socket callback it would end the process
-        }
-      },
-      onKeepalive: (lsn: Lsn, replyRequested: boolean) => sink.onKeepalive(lsn, replyRequested),
-    };
-    const connection = await ReplicationConnection.open(settings, `ferry relay ${target.slot}`, target, handlers).catch(
-      (error: unknown) => {
-        throw explainStartFailure(error, target.slot);
-      },
-    );
-    return asChangeStream(connection, Promise.race([connection.ended, failed.promise]));
+  return async () => {
+    const gate = new Gate();
+    try {
+      const connection = await ReplicationConnection.open(settings, `ferry relay ${target.slot}`, target, gate);
+      return asChangeStream(connection, gate);
+    } catch (error) {
+      throw explainStartFailure(error, target.slot);
+    }
   };
 }
 
-function asChangeStream(connection: ReplicationConnection, ended: Promise<Error>): ChangeStream {
+/** Keeps what the server sent along with its answer to START_REPLICATION until somebody takes it; the socket is paused meanwhile. */
+class Gate {
+  readonly failed = Promise.withResolvers<Error>();
+  readonly #early: Array<() => void> = [];
+  #decoder: ChangeDecoder | null = null;
+  #sink: ChangeSink | null = null;
+
+  open(sink: ChangeSink): void {
+    this.#sink = sink;
+    this.#decoder = new ChangeDecoder(sink);
+    for (const replay of this.#early.splice(0)) replay();
+  }
+
+  onData(payload: Buffer): void {
+    if (this.#decoder === null) {
+      this.#early.push(() => this.onData(payload));
+      return;
+    }
+    try {
+      this.#decoder.take(payload);
+    } catch (error) {
+      this.failed.resolve(coerceError(error)); // thrown into the library's socket callback it would end the process
+    }
+  }
+
+  onKeepalive(lsn: Lsn, replyRequested: boolean): void {
+    if (this.#sink === null) this.#early.push(() => this.onKeepalive(lsn, replyRequested));
+    else this.#sink.onKeepalive(lsn, replyRequested);
+  }
+}
+
+function asChangeStream(connection: ReplicationConnection, gate: Gate): ChangeStream {
   return {
     identity: toServerIdentity(connection.identity),
     processId: connection.processId,
-    ended,
+    ended: Promise.race([connection.ended, gate.failed.promise]),
     get bytesReceived() {
       return connection.bytesReceived;
+    },
+    start(sink) {
+      gate.open(sink);
+      connection.resume();
     },
     pause: () => connection.pause(),
     resume: () => connection.resume(),

@@ -1,0 +1,180 @@
+/**
+ * The composition root: the one place that knows all modules. Makes what the configured roles need, wires the ports, starts them, and
+ * stops them in reverse.
+ */
+import type { RunningService } from './cli/service.ts';
+import { parsePairs } from './config/load.ts';
+import type { Config } from './config/variables.ts';
+import { TopicRoutes } from './events/routes.ts';
+import type { PartState } from './http/probe-routes.ts';
+import { createHttpServer } from './http/server.ts';
+import { startOrdersPerCustomer } from './inbox/orders-per-customer.ts';
+import { kafkaOptions } from './kafka/client.ts';
+import { FerryError } from './kernel/errors.ts';
+import { armFailPoint } from './kernel/fail-point.ts';
+import { Scope } from './kernel/scope.ts';
+import { createEventWriter } from './outbox/event-writer.ts';
+import { createPool, type Pool } from './postgres/connection.ts';
+import { migrationSets } from './postgres/migrate.ts';
+import { createDecoder } from './registry/decoder.ts';
+import { createEncoder } from './registry/encoder.ts';
+import { createRegistryClient } from './registry/registry-client.ts';
+import { SchemaStore } from './registry/schema-store.ts';
+import { relayNames } from './relay/names.ts';
+import { Relay, type RelayStatus } from './relay/relay.ts';
+import { startTelemetry, type Telemetry } from './telemetry/telemetry.ts';
+import { changeStreamOpener } from './wal/change-stream.ts';
+
+const ROLES = ['api', 'relay', 'consumers'] as const;
+type Role = (typeof ROLES)[number];
+
+/** What every role is made of. */
+interface Parts {
+  readonly config: Config;
+  readonly telemetry: Telemetry;
+  readonly routes: TopicRoutes;
+  readonly store: SchemaStore;
+  readonly pool: Pool;
+  readonly scope: Scope;
+}
+
+/** Parses FERRY_ROLES. Throws CONFIG_INVALID. */
+export function parseRoles(text: string): Set<Role> {
+  const names = text
+    .split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== '');
+  const roles = new Set(ROLES.filter((role) => names.includes(role)));
+  if (roles.size === 0 || roles.size !== new Set(names).size) {
+    throw new FerryError(
+      'CONFIG_INVALID',
+      `FERRY_ROLES is ${JSON.stringify(text)}; it takes ${ROLES.join(', ')}, separated by commas`,
+    );
+  }
+  return roles;
+}
+
+/** Topics by the configuration's prefix and routes. */
+export function topicRoutes(config: Pick<Config, 'TOPIC_PREFIX' | 'TOPIC_ROUTES'>): TopicRoutes {
+  return new TopicRoutes(config.TOPIC_PREFIX, parsePairs('TOPIC_ROUTES', config.TOPIC_ROUTES));
+}
+
+/** Starts the roles of FERRY_ROLES; resolves when they are up. */
+export async function startService(config: Config): Promise<RunningService> {
+  const roles = parseRoles(config.FERRY_ROLES);
+  const scope = new Scope();
+  try {
+    const telemetry = await startTelemetry(config, { role: [...roles].join(',') });
+    scope.defer('telemetry', () => telemetry.shutdown());
+    const pool = createPool(config, 'ferry', {
+      onIdleError: (err) => telemetry.logger.warn({ err }, 'an idle connection to Postgres broke'),
+    });
+    scope.defer('Postgres pool', () => pool.end());
+    const store = new SchemaStore(createRegistryClient({ url: requireSetting(config, 'SCHEMA_REGISTRY_URL') }));
+    const parts: Parts = { config, telemetry, routes: topicRoutes(config), store, pool, scope };
+    const finished: Promise<void>[] = [];
+    const relay = roles.has('relay') ? startRelay(parts, finished) : null;
+    if (roles.has('consumers')) startConsumers(parts);
+    const httpUrl = roles.has('api') ? await listen(parts, relay) : undefined;
+    // With another role in the process, a relay that refuses must not take that role down: readiness and the log tell of it.
+    const alone = roles.size === 1;
+    return { httpUrl, finished: alone ? (finished[0] ?? never()) : never(), stop: () => scope.close() };
+  } catch (error) {
+    await scope.close().catch(() => {});
+    throw error;
+  }
+}
+
+function startRelay({ config, telemetry, routes, store, scope }: Parts, finished: Promise<void>[]): Relay {
+  const logger = telemetry.logger.child({ part: 'relay', relay: config.RELAY_NAME });
+  const names = relayNames(config);
+  const relay = new Relay({
+    ...names,
+    settings: config,
+    openChangeStream: changeStreamOpener(config, names),
+    sink: {
+      kafka: kafkaOptions(config, `ferry-relay-${config.RELAY_NAME}`, logger),
+      topics: { partitions: config.TOPIC_PARTITIONS, replicationFactor: config.TOPIC_REPLICATION_FACTOR },
+      checkpointTopic: names.checkpointTopic,
+      transactionTimeoutMs: config.RELAY_TRANSACTION_TIMEOUT_MS,
+      failPoint: armFailPoint(config.FERRY_FAIL_POINT),
+    },
+    encoder: createEncoder({ store, naming: config.SUBJECT_NAMING, maxEventBytes: config.MAX_EVENT_BYTES }),
+    routes,
+    source: config.CLOUDEVENTS_SOURCE,
+    maxEventBytes: config.MAX_EVENT_BYTES,
+    limits: { maxEvents: config.RELAY_BATCH_MAX_EVENTS, maxBytes: config.RELAY_BATCH_MAX_BYTES },
+    lingerMs: config.RELAY_BATCH_LINGER_MS,
+    bufferMaxBytes: config.RELAY_BUFFER_MAX_BYTES,
+    heartbeatIntervalMs: config.RELAY_HEARTBEAT_INTERVAL_MS,
+    statusIntervalMs: config.RELAY_STATUS_INTERVAL_MS,
+    deadAfterMs: config.RELAY_DEAD_AFTER_MS,
+    standbyPollMs: config.RELAY_STANDBY_POLL_MS,
+    backoffMaxMs: config.RELAY_BACKOFF_MAX_MS,
+    logger,
+    metrics: telemetry.metrics,
+    tracer: telemetry.tracer,
+    failPoint: armFailPoint(config.FERRY_FAIL_POINT),
+  });
+  const running = relay.run();
+  running.catch(() => {}); // the relay has logged it; `finished` tells who wants to know
+  finished.push(running);
+  scope.defer('relay', () => {
+    relay.stop();
+    return running.catch(() => {});
+  });
+  return relay;
+}
+
+function startConsumers({ config, telemetry, routes, store, pool, scope }: Parts): void {
+  const { logger, metrics, tracer } = telemetry;
+  const projection = startOrdersPerCustomer({
+    kafka: kafkaOptions(config, 'ferry-consumers', logger.child({ part: 'consumers' })),
+    pool,
+    decoder: createDecoder({ store }),
+    logger,
+    metrics,
+    tracer,
+    routes,
+    topicPrefix: config.TOPIC_PREFIX,
+    backoffMaxMs: config.RELAY_BACKOFF_MAX_MS,
+  });
+  scope.defer('consumers', () => projection.stop());
+}
+
+async function listen({ config, telemetry, routes, store, pool, scope }: Parts, relay: Relay | null): Promise<string> {
+  const encoder = createEncoder({ store, naming: config.SUBJECT_NAMING, maxEventBytes: config.MAX_EVENT_BYTES });
+  const server = await createHttpServer({
+    config,
+    pool,
+    events: createEventWriter(encoder, routes),
+    logger: telemetry.logger.child({ part: 'http' }),
+    tracer: telemetry.tracer,
+    metrics: telemetry.metrics,
+    modules: migrationSets(config.FERRY_MODULES).filter((set) => set === 'commerce'),
+    parts: async () => (relay === null ? {} : { relay: relayReadiness(relay.status) }),
+    metricsText: () => telemetry.metricsText(),
+  });
+  scope.defer('HTTP server', () => server.close());
+  return server.listen({ host: config.HTTP_HOST, port: config.HTTP_PORT }).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code !== 'EADDRINUSE') throw cause;
+    throw new FerryError('PORT_TAKEN', `port ${config.HTTP_PORT} is taken; HTTP_PORT chooses another`, { cause });
+  });
+}
+
+/** A relay that waits for a part or stands by is no reason to refuse requests: what is written meanwhile is published later. */
+function relayReadiness({ state, problem }: RelayStatus): PartState {
+  const fine = state === 'streaming' || state === 'standby' || state === 'backfilling';
+  return { state: fine ? 'ok' : 'degraded', detail: problem === null ? state : `${state}: ${problem}` };
+}
+
+function requireSetting(config: Config, name: 'SCHEMA_REGISTRY_URL'): string {
+  const value = config[name];
+  if (value === undefined)
+    throw new FerryError('CONFIG_INVALID', `${name} is not set, and no embedded part runs in this home`);
+  return value;
+}
+
+function never(): Promise<never> {
+  return new Promise(() => {});
+}

@@ -1,0 +1,67 @@
+/**
+ * An epoch is one life of a relay's slot. Its row is written before the slot exists and says, once it does, from where the slot reads
+ * and which rows are older; the first checkpoint in Kafka follows, and only then is the epoch live. A crash anywhere between is
+ * continued, never guessed about.
+ */
+import type pg from 'pg';
+import { FerryError } from '../kernel/errors.ts';
+import type { ConnectionSettings } from '../postgres/connection.ts';
+import { createSlot } from '../postgres/replication.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import { dropSlot, type Epoch, insertEpoch, readEpoch, readRunningTransactions, recordOrigin } from './ledger.ts';
+
+export interface EpochOptions {
+  readonly settings: ConnectionSettings;
+  readonly relay: string;
+  readonly slot: string;
+  readonly logger: Logger;
+}
+
+export type ReadyEpoch = Epoch & { readonly origin: NonNullable<Epoch['origin']> };
+
+const REPORT_EVERY_MS = 5_000;
+
+/** The relay's epoch with its slot made; makes both at the first start. Two relays that start at once take turns. */
+export async function ensureEpoch(control: pg.Client, options: EpochOptions): Promise<ReadyEpoch> {
+  const existing = await readEpoch(control, options.relay);
+  if (isReady(existing)) return existing;
+  await control.query('select pg_advisory_lock(hashtextextended($1, 0))', [`ferry relay ${options.relay}`]);
+  try {
+    const epoch = await readEpoch(control, options.relay);
+    return isReady(epoch) ? epoch : await createEpoch(control, epoch?.epoch ?? 1, options);
+  } finally {
+    await control.query('select pg_advisory_unlock(hashtextextended($1, 0))', [`ferry relay ${options.relay}`]);
+  }
+}
+
+function isReady(epoch: Epoch | null): epoch is ReadyEpoch {
+  return epoch !== null && epoch.origin !== null;
+}
+
+async function createEpoch(control: pg.Client, epoch: number, options: EpochOptions): Promise<ReadyEpoch> {
+  const { settings, relay, slot, logger } = options;
+  await insertEpoch(control, relay, epoch, slot, epoch === 1 ? 'first start' : 'reset');
+  await dropSlot(control, slot); // left by a start that died before it could note where its slot begins: nothing was read from it
+  const report = setInterval(() => {
+    readRunningTransactions(control).then(
+      (waitingFor) =>
+        logger.warn({ slot, waitingFor }, 'creating the slot waits for transactions that are older than it'),
+      () => {},
+    );
+  }, REPORT_EVERY_MS);
+  try {
+    const origin = await createSlot(settings, slot);
+    await recordOrigin(control, relay, epoch, origin);
+    logger.info({ slot, epoch }, 'replication slot created');
+    return { epoch, state: 'creating', origin };
+  } catch (cause) {
+    if (cause instanceof Error && 'code' in cause && cause.code === '53400') {
+      throw new FerryError('RELAY_CONFIGURATION', 'all replication slots are in use: raise max_replication_slots', {
+        cause,
+      });
+    }
+    throw cause;
+  } finally {
+    clearInterval(report);
+  }
+}

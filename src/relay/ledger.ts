@@ -1,0 +1,271 @@
+/** The relay's statements on the database: what it must prove there at a start, and what it tells readers of the outbox. */
+import type { OutboxEvent, Payload } from '../events/outbox-event.ts';
+import { FerryError } from '../kernel/errors.ts';
+import type { EventId } from '../kernel/event-id.ts';
+import { formatLsn, type Lsn, parseLsn } from '../kernel/lsn.ts';
+import type { Queryable } from '../postgres/connection.ts';
+import type { Checkpoint } from './checkpoint.ts';
+
+export interface Epoch {
+  readonly epoch: number;
+  readonly state: 'creating' | 'live';
+  /** Null while the slot is being made. */
+  readonly origin: { readonly consistentPoint: Lsn; readonly snapshot: string } | null;
+}
+
+/** Throws RELAY_WAL_LEVEL or RELAY_PUBLICATION_MISSING when the database cannot be streamed from. */
+export async function checkDatabase(client: Queryable, publication: string): Promise<void> {
+  const { rows } = await client.query<{ wal_level: string; published: boolean }>(
+    `select current_setting('wal_level') as wal_level,
+            exists (select 1 from pg_publication_tables
+                     where pubname = $1 and schemaname = 'ferry' and tablename = 'outbox') as published`,
+    [publication],
+  );
+  if (rows[0]?.wal_level !== 'logical') {
+    throw new FerryError('RELAY_WAL_LEVEL', `wal_level is ${rows[0]?.wal_level}; the relay needs logical`);
+  }
+  if (rows[0]?.published !== true) {
+    throw new FerryError('RELAY_PUBLICATION_MISSING', `publication ${publication} does not publish ferry.outbox`);
+  }
+}
+
+export async function readEpoch(client: Queryable, relay: string): Promise<Epoch | null> {
+  const { rows } = await client.query<{
+    epoch: number;
+    state: 'creating' | 'live';
+    consistent_point: string | null;
+    snapshot: string | null;
+  }>(
+    `select epoch, state, consistent_point::text, snapshot::text
+       from ferry.relay_epoch where relay = $1 order by epoch desc limit 1`,
+    [relay],
+  );
+  const row = rows[0];
+  if (row === undefined) return null;
+  const origin =
+    row.consistent_point === null || row.snapshot === null
+      ? null
+      : { consistentPoint: parseLsn(row.consistent_point), snapshot: row.snapshot };
+  return { epoch: row.epoch, state: row.state, origin };
+}
+
+export async function insertEpoch(
+  client: Queryable,
+  relay: string,
+  epoch: number,
+  slot: string,
+  reason: string,
+): Promise<void> {
+  await client.query(
+    `insert into ferry.relay_epoch (relay, epoch, slot, state, reason) values ($1, $2, $3, 'creating', $4)
+     on conflict (relay, epoch) do nothing`,
+    [relay, epoch, slot, reason],
+  );
+}
+
+export async function recordOrigin(
+  client: Queryable,
+  relay: string,
+  epoch: number,
+  origin: NonNullable<Epoch['origin']>,
+): Promise<void> {
+  await client.query(
+    `update ferry.relay_epoch set consistent_point = $3, snapshot = $4::pg_snapshot where relay = $1 and epoch = $2`,
+    [relay, epoch, formatLsn(origin.consistentPoint), origin.snapshot],
+  );
+}
+
+export async function markLive(client: Queryable, relay: string, epoch: number): Promise<void> {
+  await client.query(`update ferry.relay_epoch set state = 'live' where relay = $1 and epoch = $2`, [relay, epoch]);
+}
+
+export interface SlotFacts {
+  readonly activePid: number | null;
+  readonly confirmedFlushLsn: Lsn;
+  /** WAL between the confirmed position and the end, in bytes. */
+  readonly lagBytes: number;
+  /** WAL that may still be written before the slot is lost; null without a limit. */
+  readonly safeWalBytes: number | null;
+}
+
+export async function readSlot(client: Queryable, slot: string): Promise<SlotFacts | null> {
+  const { rows } = await client.query<{
+    active_pid: number | null;
+    confirmed: string | null;
+    lag: string;
+    safe: bigint | null;
+  }>(
+    `select active_pid, confirmed_flush_lsn::text as confirmed, safe_wal_size as safe,
+            pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::text as lag
+       from pg_replication_slots where slot_name = $1`,
+    [slot],
+  );
+  const row = rows[0];
+  if (row === undefined || row.confirmed === null) return null;
+  return {
+    activePid: row.active_pid,
+    confirmedFlushLsn: parseLsn(row.confirmed),
+    lagBytes: Number(row.lag),
+    safeWalBytes: row.safe === null ? null : Number(row.safe),
+  };
+}
+
+export async function dropSlot(client: Queryable, slot: string): Promise<void> {
+  await client.query('select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1', [
+    slot,
+  ]);
+}
+
+/** Transactions, prepared ones too, that a new slot waits for: pid or gid, and age. */
+export async function readRunningTransactions(client: Queryable): Promise<string[]> {
+  const { rows } = await client.query<{ who: string }>(
+    `select format('prepared transaction %L, %s old', gid, age(clock_timestamp(), prepared)) as who from pg_prepared_xacts
+     union all
+     select format('pid %s (%s), %s old', pid, application_name, age(clock_timestamp(), xact_start))
+       from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
+     limit 10`,
+  );
+  return rows.map((row) => row.who);
+}
+
+/** Counts this start; the commit is durable when this resolves. */
+export async function countRun(client: Queryable, relay: string): Promise<bigint> {
+  const { rows } = await client.query<{ run: bigint }>(
+    `insert into ferry.relay_run (relay, run) values ($1, 1)
+     on conflict (relay) do update set run = relay_run.run + 1 returning run`,
+    [relay],
+  );
+  return rows[0]?.run ?? 0n;
+}
+
+export async function readRun(client: Queryable, relay: string): Promise<bigint> {
+  const { rows } = await client.query<{ run: bigint }>('select run from ferry.relay_run where relay = $1', [relay]);
+  return rows[0]?.run ?? 0n;
+}
+
+export async function readSystemIdentifier(client: Queryable): Promise<string> {
+  const { rows } = await client.query<{ id: string }>('select system_identifier::text as id from pg_control_system()');
+  return rows[0]?.id ?? '';
+}
+
+/** A policy of row-level security would hide rows without an error; with this, reading under one is an error. */
+export async function readAllRows(client: Queryable): Promise<void> {
+  await client.query('set row_security = off');
+}
+
+export async function isEventPresent(client: Queryable, eventId: string): Promise<boolean> {
+  const { rows } = await client.query<{ present: boolean }>(
+    'select exists (select 1 from ferry.outbox where id = $1) as present',
+    [eventId],
+  );
+  return rows[0]?.present === true;
+}
+
+export interface DeadLetterRow {
+  readonly eventId: string;
+  readonly commitLsn: Lsn;
+  readonly seq: number;
+  readonly code: string;
+}
+
+/** Notes dead letters before the Kafka transaction that holds them: `forgetUncommittedDeadLetters` takes back what did not commit. */
+export async function noteDeadLetters(client: Queryable, relay: string, rows: readonly DeadLetterRow[]): Promise<void> {
+  await client.query(
+    `insert into ferry.relay_dead_letter (relay, event_id, commit_lsn, seq, error_code)
+     select $1, * from unnest($2::uuid[], $3::pg_lsn[], $4::int[], $5::text[])
+     on conflict (relay, event_id) do update
+       set commit_lsn = excluded.commit_lsn, seq = excluded.seq, error_code = excluded.error_code, recorded_at = clock_timestamp()`,
+    [
+      relay,
+      rows.map((row) => row.eventId),
+      rows.map((row) => formatLsn(row.commitLsn)),
+      rows.map((row) => row.seq),
+      rows.map((row) => row.code),
+    ],
+  );
+}
+
+/** Takes back the notes of a Kafka transaction that was never committed: those beyond the checkpoint. */
+export async function forgetUncommittedDeadLetters(client: Queryable, checkpoint: Checkpoint): Promise<void> {
+  const { relay, endLsn, partial, backfill } = checkpoint;
+  const done = partial ?? { commitLsn: endLsn, seq: backfill?.count ?? -1 };
+  await client.query(
+    `delete from ferry.relay_dead_letter
+      where relay = $1 and commit_lsn >= $2::pg_lsn and (commit_lsn, seq) > ($3::pg_lsn, $4::int)`,
+    [relay, formatLsn(endLsn), formatLsn(done.commitLsn), done.seq],
+  );
+}
+
+/** Tells ferry.outbox_status that every transaction visible in `snapshot` is published. */
+export async function recordProgress(client: Queryable, relay: string, snapshot: string, lsn: Lsn): Promise<void> {
+  await client.query(
+    `insert into ferry.relay_progress (relay, published_snapshot, published_lsn) values ($1, $2::pg_snapshot, $3)
+     on conflict (relay) do update
+       set published_snapshot = excluded.published_snapshot, published_lsn = excluded.published_lsn, published_at = clock_timestamp()`,
+    [relay, snapshot, formatLsn(lsn)],
+  );
+}
+
+/**
+ * A heartbeat: a transactional message, so that it has a place in the commit order. The snapshot is taken before the message is
+ * written: whatever it shows was committed earlier in the WAL.
+ */
+export async function emitHeartbeat(client: Queryable, prefix: string, nonce: string): Promise<string> {
+  const { rows } = await client.query<{ snapshot: string }>(
+    'select pg_current_snapshot()::text as snapshot, pg_logical_emit_message(true, $1, $2)',
+    [prefix, nonce],
+  );
+  return rows[0]?.snapshot ?? '';
+}
+
+interface OutboxRow extends Record<string, unknown> {
+  readonly id: string;
+  readonly aggregatetype: string;
+  readonly aggregateid: string;
+  readonly aggregateversion: bigint | null;
+  readonly type: string;
+  readonly payload: string | null;
+  readonly payload_bytes: Buffer | null;
+  readonly schema_id: number | null;
+  readonly headers: Record<string, string>;
+  readonly traceparent: string | null;
+  readonly occurred_at: string;
+  readonly recorded_at: string;
+  readonly seq: bigint;
+}
+
+/** Opens a cursor over the rows older than the slot, in order of insertion, behind `rowSeq`; lives as long as its transaction. */
+export async function declareBackfillCursor(tx: Queryable, snapshot: string, rowSeq: bigint): Promise<void> {
+  await tx.query(
+    `declare ferry_backfill no scroll cursor for
+     select id, aggregatetype, aggregateid, aggregateversion, type, payload::text, payload_bytes, schema_id, headers, traceparent,
+            occurred_at, recorded_at, seq
+       from ferry.outbox
+      where seq > ${rowSeq} and pg_visible_in_snapshot(tx, '${snapshot.replaceAll("'", '')}'::pg_snapshot)
+      order by seq`,
+  );
+}
+
+export async function fetchBackfill(tx: Queryable, count: number): Promise<OutboxEvent[]> {
+  const { rows } = await tx.query<OutboxRow>(`fetch ${count} from ferry_backfill`);
+  return rows.map((row) => ({
+    id: row.id as EventId,
+    aggregateType: row.aggregatetype,
+    aggregateId: row.aggregateid,
+    aggregateVersion: row.aggregateversion,
+    type: row.type,
+    payload: toPayload(row),
+    schemaId: row.schema_id,
+    headers: row.headers,
+    traceparent: row.traceparent,
+    occurredAt: row.occurred_at,
+    recordedAt: row.recorded_at,
+    seq: row.seq,
+  }));
+}
+
+function toPayload(row: OutboxRow): Payload {
+  if (row.payload !== null) return { kind: 'json', text: row.payload };
+  if (row.payload_bytes !== null) return { kind: 'avro', bytes: row.payload_bytes };
+  return { kind: 'tombstone' };
+}

@@ -1,0 +1,141 @@
+/**
+ * The running relay: two loops over bounded buffers. One turns queued changes into records and gathers them; the other publishes what is
+ * gathered, one Kafka transaction at a time. While one is in flight the next batch gathers, which is all the batching there is.
+ */
+import { setImmediate as yieldToIo } from 'node:timers/promises';
+import { sleep } from '../kernel/deadline.ts';
+import type { Lsn } from '../kernel/lsn.ts';
+import { Signal } from '../kernel/signal.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { BatchBuilder, type BatchLimits } from './batch.ts';
+import type { Intake, Item } from './intake.ts';
+import type { Publisher } from './publisher.ts';
+import type { RecordFactory } from './record-factory.ts';
+
+export interface StreamingOptions {
+  readonly intake: Intake;
+  readonly factory: RecordFactory;
+  readonly publisher: Publisher;
+  readonly limits: BatchLimits;
+  readonly lingerMs: number;
+  readonly metrics: Metrics;
+  /** A commit is durable up to here. */
+  readonly onCommitted: (heartbeats: readonly string[]) => void;
+}
+
+/** So many items are encoded between two looks at the sockets: about 2 ms. */
+const ITEMS_PER_TURN = 256;
+
+export class Streaming {
+  readonly #options: StreamingOptions;
+  readonly #builder: BatchBuilder;
+  readonly #gatherSignal = new Signal();
+  readonly #publishSignal = new Signal();
+  #stopping = false;
+  #publishing = false;
+  #keepaliveLsn: Lsn | null = null;
+
+  constructor(options: StreamingOptions) {
+    this.#options = options;
+    this.#builder = new BatchBuilder(options.limits);
+  }
+
+  /** Runs until `stop`, then resolves when the transaction in flight is done; rejects with the first failure. */
+  async run(): Promise<void> {
+    const gathering = this.#gatherLoop();
+    gathering.catch(() => this.stop());
+    try {
+      await this.#publishLoop();
+    } finally {
+      this.stop();
+    }
+    await gathering;
+  }
+
+  stop(): void {
+    this.#stopping = true;
+    this.#gatherSignal.notify();
+    this.#publishSignal.notify();
+  }
+
+  /** The intake has something. */
+  wake(): void {
+    this.#gatherSignal.notify();
+  }
+
+  /** Nothing is received, gathered or in flight: what the server says it sent has been dealt with. */
+  get idle(): boolean {
+    return this.#options.intake.idle && this.#builder.empty && !this.#publishing;
+  }
+
+  /** Asks for a checkpoint at an LSN of which a keepalive told while the relay was idle. */
+  requestCheckpoint(lsn: Lsn): void {
+    this.#keepaliveLsn = lsn;
+    this.#publishSignal.notify();
+  }
+
+  async #gatherLoop(): Promise<void> {
+    const { intake, metrics } = this.#options;
+    let taken = 0;
+    while (!this.#stopping) {
+      const item = this.#builder.full ? undefined : intake.shift();
+      if (item === undefined) {
+        await this.#gatherSignal.wait();
+        continue;
+      }
+      const pending = this.#gather(item);
+      if (pending !== undefined) await pending; // awaiting nothing costs a turn per event
+      if (this.#builder.ready) this.#publishSignal.notify();
+      taken += 1;
+      if (taken % ITEMS_PER_TURN === 0) {
+        metrics.bufferFillRatio.record(intake.fillRatio);
+        await yieldToIo();
+      }
+    }
+  }
+
+  #gather(item: Item): Promise<void> | undefined {
+    const { factory } = this.#options;
+    switch (item.kind) {
+      case 'begin':
+        this.#builder.begin(item.commitLsn, item.xid);
+        return undefined;
+      case 'event': {
+        const entry = factory.tryMake(item.event, item.position);
+        if (entry === null) return factory.make(item.event, item.position).then((made) => this.#builder.add(made));
+        this.#builder.add(entry);
+        return undefined;
+      }
+      case 'malformed':
+        return factory.makeMalformed(item.row, item.position).then((made) => this.#builder.add(made));
+      case 'end':
+        this.#builder.end(item);
+        return undefined;
+    }
+  }
+
+  async #publishLoop(): Promise<void> {
+    const { publisher, onCommitted, lingerMs } = this.#options;
+    while (!this.#stopping) {
+      if (this.#builder.ready) {
+        if (lingerMs > 0 && !this.#builder.full) await sleep(lingerMs);
+        const batch = this.#builder.take();
+        this.#gatherSignal.notify();
+        await this.#busy(publisher.publish(batch));
+        onCommitted(batch.ends.flatMap((end) => end.heartbeats));
+      } else if (this.#keepaliveLsn !== null && this.idle && this.#keepaliveLsn > publisher.checkpoint.endLsn) {
+        await this.#busy(publisher.move(this.#keepaliveLsn));
+        this.#keepaliveLsn = null;
+        onCommitted([]);
+      } else {
+        await this.#publishSignal.wait();
+      }
+    }
+  }
+
+  async #busy(work: Promise<void>): Promise<void> {
+    this.#publishing = true;
+    await work; // a failure ends the session, so the flag need not be taken back
+    this.#publishing = false;
+  }
+}
