@@ -1,14 +1,11 @@
 /** The HTTP server, put together: what surrounds every request, then the routes. Listening and stopping are the caller's. */
-import { Buffer } from 'node:buffer';
-import swagger from '@fastify/swagger';
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
 import type { Tracer } from '@opentelemetry/api';
-import { type FastifyBaseLogger, type FastifyInstance, fastify } from 'fastify';
+import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
 import { v7 } from 'uuid';
 import type { Config } from '../config/variables.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { parseExactJson } from '../kernel/exact-json.ts';
-import { FERRY_VERSION } from '../kernel/version.ts';
 import type { EventWriter } from '../outbox/event-writer.ts';
 import type { Pool } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -18,6 +15,7 @@ import { customerRoutes } from './customer-routes.ts';
 import { eventRoutes } from './event-routes.ts';
 import { idempotencyKeyOf } from './idempotency.ts';
 import { purgeExpired, sharedSecret } from './idempotency-store.ts';
+import { describeContract } from './openapi.ts';
 import { orderRoutes } from './order-routes.ts';
 import { type ProbeDeps, probeRoutes } from './probe-routes.ts';
 import { sendProblem } from './problem.ts';
@@ -57,7 +55,7 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
   const logger: FastifyBaseLogger = deps.logger;
   const app: FastifyInstance = fastify({
     loggerInstance: logger,
-    disableRequestLogging: true, // tracing.ts writes one line for each request
+    logController: new LogController({ disableRequestLogging: true }), // tracing.ts writes one line for each request
     bodyLimit: deps.config.HTTP_BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     forceCloseConnections: 'idle',
@@ -128,28 +126,6 @@ async function idempotencySecret({ config, pool }: HttpDeps): Promise<Buffer> {
   return config.IDEMPOTENCY_KEY_SECRET === undefined
     ? sharedSecret(pool)
     : Buffer.from(config.IDEMPOTENCY_KEY_SECRET, 'utf8');
-}
-
-/** Collects the routes' schemas into an OpenAPI document; openapi.yaml is this document, held by a test. */
-async function describeContract(app: FastifyInstance): Promise<void> {
-  await app.register(swagger, {
-    openapi: {
-      openapi: '3.1.0',
-      info: {
-        title: 'Ferry',
-        version: FERRY_VERSION,
-        description:
-          'Writes business rows and events in one Postgres transaction; every committed event reaches Kafka once.',
-      },
-      components: { securitySchemes: { apiKey: { type: 'http', scheme: 'bearer' } } },
-    },
-    transform: ({ schema, url, route }) => {
-      const role = route.config?.role;
-      const isPublic = role === 'public' || role === undefined;
-      const access = isPublic ? { security: [] } : { security: [{ apiKey: [] }], 'x-ferry-role': role };
-      return { schema: { ...schema, ...access }, url };
-    },
-  });
 }
 
 /** Expired answers are deleted once a minute while the server runs; whatever fails is tried again the next minute. */

@@ -27,14 +27,16 @@ export function hashApiKey(key: string): Buffer {
   return createHash('sha256').update(key).digest();
 }
 
-/** Makes a key and returns it: it cannot be read again. */
-export async function createApiKey(db: Queryable, request: { name: string; role: Role }): Promise<string> {
-  const key = newApiKey();
-  await db.query('insert into ferry.api_key (name, role, key_hash) values ($1, $2, $3)', [
-    request.name,
-    request.role,
-    hashApiKey(key),
-  ]);
+/** Admits a key, a fresh one if none is given, and returns it: it cannot be read again. Admitting one twice changes nothing. */
+export async function createApiKey(
+  db: Queryable,
+  request: { readonly name: string; readonly role: Role },
+  key = newApiKey(),
+): Promise<string> {
+  await db.query(
+    'insert into ferry.api_key (name, role, key_hash) values ($1, $2, $3) on conflict (key_hash) do nothing',
+    [request.name, request.role, hashApiKey(key)],
+  );
   return key;
 }
 

@@ -1,0 +1,48 @@
+/** The HTTP server for tests: the real one, over a database and an encoder of the caller's choice. */
+import { trace } from '@opentelemetry/api';
+import type { FastifyInstance } from 'fastify';
+import type { EventEncoder } from '../../src/events/encoder.ts';
+import { TopicRoutes } from '../../src/events/routes.ts';
+import { createHttpServer, type HttpDeps } from '../../src/http/server.ts';
+import { createEventWriter } from '../../src/outbox/event-writer.ts';
+import { createPool } from '../../src/postgres/connection.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
+
+export interface TestServerOptions {
+  readonly databaseUrl: string;
+  readonly encoder: EventEncoder;
+  readonly topicPrefix?: string;
+  readonly relayName?: string;
+  readonly overrides?: Partial<HttpDeps>;
+}
+
+/** `close` also ends the pool. */
+export async function testServer(options: TestServerOptions): Promise<FastifyInstance> {
+  const pool = createPool({ DATABASE_URL: options.databaseUrl, POSTGRES_TLS: 'off' }, 'ferry-test', { max: 20 });
+  const routes = new TopicRoutes(options.topicPrefix ?? '', new Map());
+  const app = await createHttpServer({
+    config: {
+      HTTP_BODY_LIMIT_BYTES: 65_536,
+      IDEMPOTENCY_KEY_TTL_HOURS: 24,
+      IDEMPOTENCY_KEY_SECRET: 'a secret of the tests, long enough',
+      RELAY_NAME: options.relayName ?? 'main',
+    },
+    pool,
+    events: createEventWriter(options.encoder, routes),
+    logger: createLogger({ LOG_LEVEL: 'silent', LOG_FORMAT: 'json' }, { role: 'test' }),
+    tracer: trace.getTracer('test'),
+    metrics: { httpRequestDurationSeconds: { record: () => {} } },
+    parts: async () => ({ kafka: { state: 'ok' } }),
+    metricsText: async () => '# no metrics\n',
+    modules: ['commerce'],
+    ...options.overrides,
+  });
+  app.addHook('onClose', () => pool.end());
+  return app;
+}
+
+/** Takes every event without looking: for tests that are not about schemas. */
+export const blindEncoder: EventEncoder = {
+  encode: () => ({ ok: true, value: null, schemaId: null, subject: null }),
+  refresh: async () => false,
+};
