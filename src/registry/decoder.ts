@@ -1,31 +1,23 @@
 /** Decodes Kafka values to plain JSON, the same form that was accepted when they were written. */
+import type { DecodedValue, EventDecoder } from '../events/decoder.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { EventSchema } from './event-schema.ts';
 import { PayloadMismatch } from './payload-mismatch.ts';
 import type { SchemaStore } from './schema-store.ts';
 import { wireSchemaId } from './wire-format.ts';
 
-export interface DecodedEvent {
-  readonly schemaId: number;
-  /** Full name of the record: the writer's. */
-  readonly type: string;
-  /** Plain JSON; longs beyond 2^53 are bigints, which `stringifyExactJson` prints. */
-  readonly value: unknown;
-}
-
-export interface EventDecoder {
+/** The port, and reading with a schema of the reader's own. */
+export interface ResolvingDecoder extends EventDecoder {
   /**
-   * Decodes a value in Confluent wire format. An unknown id is asked for once and remembered. `readerSchema` (the text of a schema)
-   * gives the value that schema's form, by Avro's rules of resolution. Rejects with PAYLOAD_NOT_WIRE_FORMAT, SCHEMA_UNKNOWN,
-   * SCHEMA_MISMATCH (the bytes are not what the schema says), SCHEMA_INCOMPATIBLE (the reader schema cannot read them) or
-   * REGISTRY_UNAVAILABLE.
+   * As the port says. `readerSchema` (the text of a schema) gives the value that schema's form, by Avro's rules of resolution: fields
+   * that the writer did not know take their defaults. Rejects with SCHEMA_INCOMPATIBLE if it cannot read the writer's.
    */
-  decode(value: Buffer, options?: { readerSchema?: string }): Promise<DecodedEvent>;
+  decode(value: Buffer, options?: { readerSchema?: string }): Promise<DecodedValue>;
 }
 
 const MAX_READERS = 1_000;
 
-export function createDecoder({ store }: { store: SchemaStore }): EventDecoder {
+export function createDecoder({ store }: { store: SchemaStore }): ResolvingDecoder {
   const readers = new Map<string, (value: Buffer) => unknown>();
 
   async function schemaOf(id: number): Promise<EventSchema> {

@@ -41,8 +41,6 @@ export interface SchemaReader {
 /** What `ferry schemas` needs besides. */
 export interface RegistryClient extends SchemaReader {
   subjects(): Promise<readonly string[]>;
-  /** The subject's version that has this schema, or null. */
-  lookUp(subject: string, schema: string): Promise<SubjectVersion | null>;
   /** The level set on the subject itself, or null. */
   compatibilityLevel(subject: string): Promise<string | null>;
   setCompatibilityLevel(subject: string, level: CompatibilityLevel): Promise<void>;
@@ -125,10 +123,6 @@ export function createRegistryClient(options: { url: string; timeoutMs?: number 
     async subjectsOfId(id) {
       const body = await read(`/schemas/ids/${id}/versions`);
       return Array.isArray(body) ? body.map((item) => String(fieldOf(item, 'subject'))) : [];
-    },
-    async lookUp(subject, schema) {
-      const { status, body } = await ask('POST', `/subjects/${encodeURIComponent(subject)}`, { schema });
-      return status === 200 ? subjectVersionOf(body) : null;
     },
     async compatibilityLevel(subject) {
       const body = await read(`/config/${encodeURIComponent(subject)}`);
