@@ -17,6 +17,8 @@ export interface ChildOptions {
   readonly cwd?: string;
   /** Another user to run as; only root may. */
   readonly user?: { readonly uid: number; readonly gid: number };
+  /** Opens a channel to a Node program and hears its messages; the program notices by it that this process died. */
+  readonly onMessage?: (message: unknown) => void;
 }
 
 export interface ChildExit {
@@ -57,7 +59,7 @@ export class Child {
     try {
       const child = spawn(options.command, [...options.args], {
         detached: true,
-        stdio: ['ignore', log, log],
+        stdio: options.onMessage === undefined ? ['ignore', log, log] : ['ignore', log, log, 'ipc'],
         env: { ...process.env, ...options.env },
         ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
         ...(options.user ?? {}),
@@ -70,6 +72,7 @@ export class Child {
         throw new FerryError('PART_UNREACHABLE', `${options.name} ended as soon as it was started: ${tail(logFile)}`);
       }
       options.home.record({ name: options.name, ...identity });
+      if (options.onMessage !== undefined) child.on('message', options.onMessage);
       return new Child(options, child, identity, logFile);
     } finally {
       closeSync(log);
@@ -115,6 +118,11 @@ export class Child {
 
 export function exitText(exit: ChildExit): string {
   return exit.signal === null ? `exit code ${exit.code}` : `signal ${exit.signal}`;
+}
+
+/** What a log says from a byte on. */
+export function tailFrom(file: string, start: number): string {
+  return readFileSync(file).subarray(start).toString().trimEnd();
 }
 
 /** The last lines of a log, for an error message. */

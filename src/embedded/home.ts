@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { FerryError } from '../kernel/errors.ts';
-import { endProcess, identifyProcess, isStillRunning, type ProcessIdentity } from './process-identity.ts';
+import { endProcess, identifyProcess, isStillRunning, type ProcessIdentity, sendSignal } from './process-identity.ts';
 
 export interface RecordedProcess extends ProcessIdentity {
   /** What it is: `postgres`, `kafka`, `registry`, or a role process. */
@@ -130,6 +130,13 @@ export class Home {
       throw new FerryError('HOME_UNUSABLE', `${names} of an earlier run could not be ended`);
     }
     return left;
+  }
+
+  /** Ends everything recorded at once, without waiting; Postgres by its immediate shutdown. */
+  killRecorded(): void {
+    for (const process of this.processes().filter(isStillRunning)) {
+      sendSignal(process.pid, process.name === 'postgres' ? 'SIGQUIT' : 'SIGKILL');
+    }
   }
 
   addresses(): StackAddresses {

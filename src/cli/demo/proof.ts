@@ -1,0 +1,65 @@
+/** What the demo proves, and the way of one event through all the parts. */
+import type { Config } from '../../config/variables.ts';
+import { HEADER } from '../../events/record.ts';
+import { sleep } from '../../kernel/deadline.ts';
+import type { Pool } from '../../postgres/connection.ts';
+import { countEvents } from '../../reconcile/count.ts';
+import type { IntegrityReport } from '../../reconcile/integrity.ts';
+import type { EventLog } from '../event-log.ts';
+import { readSlotStatus } from '../relay-status.ts';
+import { describeRecord, routesOf, type ShownEvent } from '../tail-command.ts';
+
+const READ_TIMEOUT_MS = 60_000;
+
+/** Waits until every committed row is known to be published. Returns false when that did not happen in time. */
+export async function waitForQuiet(
+  pool: Pool,
+  relay: string,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const deadline = performance.now() + timeoutMs;
+  while ((await readSlotStatus(pool, relay)).pending > 0) {
+    if (performance.now() > deadline || signal.aborted) return false;
+    await sleep(100, signal);
+  }
+  return true;
+}
+
+/** Outbox against Kafka under read_committed; every value is decoded. */
+export function proveIntegrity(pool: Pool, events: EventLog, config: Config): Promise<IntegrityReport> {
+  const { log, decoder } = events;
+  return countEvents({ pool, log, decoder, topicExists: events.topicExists, routes: routesOf(config) });
+}
+
+export interface EventPath {
+  readonly outbox: {
+    readonly id: string;
+    readonly seq: string;
+    readonly transaction: string;
+    readonly recordedAt: string;
+  };
+  readonly record: ShownEvent;
+}
+
+/** Follows an event from its row to its record; null if either is missing, which the counts tell then. */
+export async function traceEvent(
+  pool: Pool,
+  events: EventLog,
+  config: Config,
+  eventId: string,
+): Promise<EventPath | null> {
+  const { rows } = await pool.query<EventPath['outbox'] & { aggregateType: string }>(
+    `select id, seq::text, tx::text as transaction, recorded_at as "recordedAt", aggregatetype as "aggregateType"
+       from ferry.outbox where id = $1`,
+    [eventId],
+  );
+  const row = rows[0];
+  if (row === undefined) return null;
+  const topic = routesOf(config).topicOf(row.aggregateType);
+  for await (const record of events.log.readAll([topic], READ_TIMEOUT_MS)) {
+    if (record.headers[HEADER.id] === eventId)
+      return { outbox: row, record: await describeRecord(record, events.decoder) };
+  }
+  return null;
+}

@@ -1,0 +1,119 @@
+/** What the demo says at its end: one event's way, the counts, and what to try next. */
+import { stringifyExactJson } from '../../kernel/exact-json.ts';
+import { FAULTS, isSound } from '../../reconcile/integrity.ts';
+import { REPOSITORY, type Session } from '../session.ts';
+import { bold, cyan, dim, green, plainTable, red } from '../terminal.ts';
+import type { DemoOptions, DemoOutcome } from './demo-command.ts';
+import type { EventPath } from './proof.ts';
+
+/** The line of `--json`. */
+export function summaryOf({ traffic, kills, integrity, seconds }: DemoOutcome) {
+  return {
+    requested: traffic.requested,
+    orders: traffic.accepted,
+    refused: traffic.refused,
+    replayedKeys: traffic.replayedKeys,
+    outboxRows: integrity.outboxRows,
+    published: integrity.published,
+    deadLettered: integrity.deadLettered,
+    missing: integrity.missing,
+    duplicates: integrity.duplicates,
+    outOfOrder: integrity.outOfOrder,
+    undecodable: integrity.undecodable,
+    relayKills: kills.length,
+    seconds: Math.round(seconds * 10) / 10,
+  };
+}
+
+/** For people; with `--json` nothing but the summary is printed. */
+export function printReport(session: Session, options: DemoOptions, outcome: DemoOutcome): void {
+  if (session.json) return;
+  const { terminal } = session;
+  if (outcome.path !== null) {
+    terminal.print(`\n${bold('One event’s way')}`);
+    terminal.print(pathText(outcome.path, outcome));
+  }
+  terminal.print(`\n${bold('The proof')}`);
+  terminal.print(proofText(outcome));
+  terminal.print(`\n${verdict(outcome)}\n`);
+  terminal.print(bold('Try next'));
+  for (const command of nextCommands(session, options)) terminal.print(`  ${cyan(command)}`);
+}
+
+function pathText({ outbox, record }: EventPath, { traffic }: DemoOutcome): string {
+  const placed = traffic.placedEvents.find(({ eventId }) => eventId === outbox.id);
+  return plainTable([
+    [dim('request'), `POST /v1/orders → order ${placed?.orderId}`],
+    [
+      dim('outbox row'),
+      `${outbox.id}  ${dim(`seq ${outbox.seq}, transaction ${outbox.transaction}, ${outbox.recordedAt}`)}`,
+    ],
+    [dim('WAL'), `commit LSN ${record.lsn}, message ${record.seq} of its transaction`],
+    [
+      dim('Kafka'),
+      `${record.topic}, partition ${record.partition}, offset ${record.offset}  ${dim(`key ${record.key}`)}`,
+    ],
+    [dim('decoded'), `${record.type} ${dim(`by schema ${record.schemaId}`)}`],
+    ['', shorten(stringifyExactJson(record.value), 150)],
+  ]);
+}
+
+function proofText({ traffic, kills, integrity }: DemoOutcome): string {
+  const count = (value: number) => value.toLocaleString('en');
+  const downs = kills.map(({ backAfterMs }) => `${(backAfterMs / 1000).toFixed(2)} s`).join(', ');
+  const pending = kills.map((kill) => count(kill.pending)).join(', ');
+  const zero = (value: number) => (value === 0 ? green('0') : red(count(value)));
+  return plainTable([
+    [
+      'orders requested',
+      count(traffic.requested),
+      dim(`${count(traffic.accepted)} accepted, ${count(traffic.refused)} refused by business rules`),
+    ],
+    ['cancelled', count(traffic.cancelled)],
+    ['keys sent twice', count(traffic.replayedKeys), dim('each answered the same again, nothing written')],
+    [
+      'relay killed',
+      `${kills.length} ×`,
+      kills.length === 0 ? '' : dim(`with ${pending} events pending; streaming again after ${downs}`),
+    ],
+    ['outbox rows', bold(count(integrity.outboxRows)), dim('counted in Postgres')],
+    ['distinct events in Kafka', bold(count(integrity.published)), dim('read under read_committed')],
+    ['dead letters', count(integrity.deadLettered)],
+    ...FAULTS.map((fault) => [FAULT_NAMES[fault], zero(integrity[fault])]),
+  ]);
+}
+
+const FAULT_NAMES: Readonly<Record<(typeof FAULTS)[number], string>> = {
+  missing: 'missing',
+  duplicates: 'duplicates',
+  outOfOrder: 'out of order per aggregate',
+  undecodable: 'undecodable',
+  unexpected: 'without a row',
+};
+
+function verdict({ integrity, seconds }: DemoOutcome): string {
+  const time = dim(`(${seconds.toFixed(1)} s in all)`);
+  if (isSound(integrity))
+    return `${green('✔')} ${bold('Every committed event is in Kafka exactly once, in order.')} ${time}`;
+  const examples = FAULTS.flatMap((fault) =>
+    integrity.examples[fault].map((example) => `  ${FAULT_NAMES[fault]}: ${example}`),
+  );
+  return [`${red('✖')} ${bold('The proof failed.')} ${time}`, ...examples].join('\n');
+}
+
+function nextCommands({ home }: Session, { keep }: DemoOptions): string[] {
+  const ferry = process.cwd() === REPOSITORY ? './ferry' : `${REPOSITORY}/ferry`;
+  if (keep === true) {
+    const at = `--home ${home.directory}`;
+    return [`${ferry} status ${at}`, `${ferry} tail ${at} --from-beginning`, `${ferry} down ${at}`];
+  }
+  return [
+    `${ferry} up                                  ${dim('# the same for development, with curl lines')}`,
+    `${ferry} demo --orders 20000 --kill-relay 10  ${dim('# harder')}`,
+    `${ferry} demo --keep                         ${dim('# leave it running and look around')}`,
+  ];
+}
+
+function shorten(text: string, length: number): string {
+  return text.length <= length ? text : `${text.slice(0, length - 1)}…`;
+}

@@ -1,0 +1,26 @@
+/** Starts the embedded parts that a session needs: those without an external address. */
+import { loadConfig } from '../config/load.ts';
+import { type EmbeddedStack, type EmbeddedStackOptions, startEmbeddedStack } from '../embedded/stack.ts';
+import type { Session } from './session.ts';
+import { runSql } from './sql-runner.ts';
+
+/** The home must be claimed. Throws as `startEmbeddedStack` does. */
+export function startEmbeddedParts(
+  session: Session,
+  extra: Pick<EmbeddedStackOptions, 'progress' | 'onDeath'> = {},
+): Promise<EmbeddedStack> {
+  const config = loadConfig(session.environment);
+  return startEmbeddedStack({
+    home: session.home,
+    postgres: config.DATABASE_URL === undefined,
+    kafka: config.KAFKA_BROKERS === undefined,
+    registry: config.SCHEMA_REGISTRY_URL === undefined,
+    ports: {
+      postgres: config.EMBEDDED_POSTGRES_PORT,
+      kafka: config.EMBEDDED_KAFKA_PORT,
+      registry: config.EMBEDDED_REGISTRY_PORT,
+    },
+    sql: runSql,
+    ...extra,
+  });
+}

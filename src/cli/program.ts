@@ -1,0 +1,102 @@
+/** The command line: which commands there are, what they take, and what their exit codes mean. */
+import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { FERRY_VERSION } from '../kernel/version.ts';
+import { runConfig } from './config-command.ts';
+import { runDemo } from './demo/demo-command.ts';
+import { runDown } from './down-command.ts';
+import { EXIT, EXIT_HELP, exitCodeOf, failureText } from './exit-codes.ts';
+import { runMigrate } from './migrate-command.ts';
+import { runSchemas, SCHEMA_ACTIONS, type SchemaAction } from './schemas-command.ts';
+import { runServe } from './serve-command.ts';
+import type { StartService } from './service.ts';
+import { type CommonOptions, type Environment, openSession, type Session } from './session.ts';
+import { runStatus } from './status-command.ts';
+import { runTail, type TailOptions } from './tail-command.ts';
+import { runTests } from './test-command.ts';
+import { runUp, type UpOptions } from './up-command.ts';
+
+export interface CliDependencies {
+  readonly environment: Environment;
+  readonly startService: StartService;
+}
+
+/** Runs the command of `argv` (without node and script); resolves with the exit code, everything printed. */
+export async function runCli(argv: readonly string[], dependencies: CliDependencies): Promise<number> {
+  let exitCode: number = EXIT.fine;
+  const program = createProgram(dependencies, (code) => {
+    exitCode = code;
+  });
+  try {
+    await program.parseAsync([...argv], { from: 'user' });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.fine : EXIT.wrongUsage;
+    const debug = ['debug', 'trace'].includes(dependencies.environment.LOG_LEVEL ?? '');
+    process.stderr.write(`${failureText(error, debug)}\n`);
+    return exitCodeOf(error);
+  }
+}
+
+function createProgram({ environment, startService }: CliDependencies, exit: (code: number) => void): Command {
+  const program = new Command('ferry')
+    .description('Carries every committed event from Postgres to Kafka, exactly once, and proves it.')
+    .version(FERRY_VERSION)
+    .addHelpText('after', `\n${EXIT_HELP}\n`)
+    .showHelpAfterError('(--help shows what it takes)')
+    .exitOverride();
+
+  /** A command that works on a home; a number that `run` resolves with is the exit code. */
+  const command = <O extends CommonOptions>(
+    usage: string,
+    description: string,
+    run: (session: Session, options: O, args: readonly string[]) => Promise<unknown>,
+  ): Command =>
+    program
+      .command(usage)
+      .description(description)
+      .option('--home <dir>', 'home of the stack to speak to (FERRY_HOME)')
+      .addHelpText('after', `\n${EXIT_HELP}`)
+      .action(async (...given: unknown[]) => {
+        const self = given.at(-1) as Command;
+        const options = self.opts<O>();
+        const result = await run(openSession(environment, options), options, self.args);
+        exit(typeof result === 'number' ? result : EXIT.fine);
+      });
+  const json = (target: Command) => target.option('--json', 'print JSON, for scripts');
+
+  json(command('demo', 'place orders, kill the relay, prove that nothing is lost or repeated', runDemo))
+    .addOption(new Option('--orders <n>', 'orders to place').default(2_000).argParser(wholeNumber(1, 1_000_000)))
+    .addOption(new Option('--kill-relay <k>', 'times to SIGKILL the relay').default(3).argParser(wholeNumber(0, 100)))
+    .option('--keep', 'leave everything running');
+  command<UpOptions>('up', 'start the embedded parts and the service', runUp)
+    .option('--detach', 'return when all is up, leave it running')
+    .option('--fresh', 'delete the data of this home first');
+  command('down', 'stop what `up` started', runDown);
+  json(command('status', 'is each part reachable, and how far is the relay', runStatus));
+  json(command<TailOptions>('tail', 'print events as they are committed to Kafka', runTail))
+    .option('--topic <topic>', 'only this topic')
+    .option('--from-beginning', 'begin with the oldest event');
+  json(command('migrate', 'bring the database to this version', runMigrate));
+  json(
+    command('schemas', 'check, push or list the event schemas', (session, _options, [action]) =>
+      runSchemas(session, action as SchemaAction),
+    ),
+  ).addArgument(new Argument('<action>', 'what to do').choices(SCHEMA_ACTIONS));
+  command<CommonOptions & { roles?: string }>('serve', 'run the service until a signal', (session, { roles }) => {
+    const chosen = roles === undefined ? session.environment : { ...session.environment, FERRY_ROLES: roles };
+    return runServe({ ...session, environment: chosen }, startService);
+  }).option('--roles <roles>', 'api, relay, consumers, separated by commas (FERRY_ROLES)');
+  json(command('config', 'print every setting with its value and meaning', runConfig));
+  command('test', 'run the checks and suites, or one suite: unit, integration, chaos', (_session, _options, args) =>
+    runTests(args),
+  ).argument('[suite-and-files...]', 'suites, and texts that file paths must have in them');
+  return program;
+}
+
+function wholeNumber(minimum: number, maximum: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= minimum && value <= maximum) return value;
+    throw new InvalidArgumentError(`It takes a whole number from ${minimum} to ${maximum}.`);
+  };
+}

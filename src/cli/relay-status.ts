@@ -1,0 +1,107 @@
+/** How far a relay is, as the database and the checkpoint topic tell it: true also when the relay itself is not running. */
+import type { Config } from '../config/variables.ts';
+import type { LogRecord } from '../kafka/log-reader.ts';
+import { formatLsn } from '../kernel/lsn.ts';
+import type { Queryable } from '../postgres/connection.ts';
+import { decodeCheckpoint } from '../relay/checkpoint.ts';
+import { relayNames } from '../relay/names.ts';
+import type { EventLog } from './event-log.ts';
+
+export interface SlotStatus {
+  /** `streaming` while a relay reads the slot, `stopped` while none does, `never started` without a slot. */
+  readonly state: string;
+  readonly slot: string | null;
+  /** WAL written and not yet confirmed by the relay. */
+  readonly lagBytes: number | null;
+  /** Age of the oldest row that is not published; 0 when all are. */
+  readonly lagSeconds: number | null;
+  readonly confirmedLsn: string | null;
+  readonly outboxRows: number;
+  readonly pending: number;
+  readonly deadLettered: number;
+}
+
+export interface CheckpointStatus {
+  readonly lsn: string;
+  readonly lastEventId: string | null;
+}
+
+export async function readSlotStatus(db: Queryable, relay: string): Promise<SlotStatus> {
+  const [slot, counts] = [await selectSlot(db, relay), await countOutbox(db, relay)];
+  return {
+    state: slot === undefined ? 'never started' : slot.active ? 'streaming' : 'stopped',
+    slot: slot?.name ?? null,
+    lagBytes: slot?.lagBytes === undefined || slot.lagBytes === null ? null : Number(slot.lagBytes),
+    lagSeconds: counts.lagSeconds,
+    confirmedLsn: slot?.confirmed ?? null,
+    outboxRows: Number(counts.rows),
+    pending: Number(counts.pending),
+    deadLettered: Number(counts.deadLettered),
+  };
+}
+
+interface SlotRow {
+  readonly name: string;
+  readonly active: boolean | null;
+  readonly confirmed: string | null;
+  readonly lagBytes: bigint | null;
+}
+
+async function selectSlot(db: Queryable, relay: string): Promise<SlotRow | undefined> {
+  const { rows } = await db.query<SlotRow & Record<string, unknown>>(
+    `select epoch.slot as name, slot.active, slot.confirmed_flush_lsn::text as confirmed,
+            (pg_current_wal_lsn() - slot.confirmed_flush_lsn)::bigint as "lagBytes"
+       from (select slot from ferry.relay_epoch where relay = $1 order by epoch desc limit 1) epoch
+       left join pg_replication_slots slot on slot.slot_name = epoch.slot`,
+    [relay],
+  );
+  return rows[0];
+}
+
+interface OutboxCounts {
+  readonly rows: bigint;
+  readonly pending: bigint;
+  readonly deadLettered: bigint;
+  readonly lagSeconds: number;
+}
+
+/** One pass over the outbox: exact, and as long as the outbox is large; the statement time-out bounds it. */
+async function countOutbox(db: Queryable, relay: string): Promise<OutboxCounts> {
+  const { rows } = await db.query<OutboxCounts & Record<string, unknown>>(
+    `with progress as (select published_snapshot from ferry.relay_progress where relay = $1),
+          outbox as (select recorded_at,
+                            not coalesce(pg_visible_in_snapshot(tx, (select published_snapshot from progress)), false) as pending
+                       from ferry.outbox)
+     select count(*) as rows, count(*) filter (where pending) as pending,
+            (select count(*) from ferry.relay_dead_letter where relay = $1) as "deadLettered",
+            coalesce(round(extract(epoch from clock_timestamp() - min(recorded_at) filter (where pending)), 1), 0)::float8
+              as "lagSeconds"
+       from outbox`,
+    [relay],
+  );
+  const counts = rows[0];
+  if (counts === undefined) throw new Error('an aggregate without a row');
+  return counts;
+}
+
+const READ_TIMEOUT_MS = 15_000;
+const NEWEST_OFFSETS = 100n;
+
+/** The newest checkpoint that is decided, read backwards from the end; null before the first. */
+export async function readCheckpointStatus(events: EventLog, config: Config): Promise<CheckpointStatus | null> {
+  const topic = relayNames(config).checkpointTopic;
+  if (!(await events.topicExists(topic))) return null;
+  const [whole] = await events.log.ranges(topic, 'last-stable');
+  if (whole === undefined) return null;
+  for (let count = NEWEST_OFFSETS; ; count *= 2n) {
+    let from = whole.to - count;
+    if (from < whole.from) from = whole.from;
+    let newest: LogRecord | undefined;
+    for await (const record of events.log.read({ ...whole, from }, READ_TIMEOUT_MS)) newest = record;
+    if (newest?.value) {
+      const checkpoint = decodeCheckpoint(newest.value);
+      return { lsn: formatLsn(checkpoint.endLsn), lastEventId: checkpoint.lastEventId };
+    }
+    if (from === whole.from) return null;
+  }
+}

@@ -1,0 +1,58 @@
+/**
+ * What a command works with: the home that it was pointed at, and the configuration that follows from the environment and from what
+ * runs in that home.
+ */
+import { join, resolve } from 'node:path';
+import { loadConfig } from '../config/load.ts';
+import type { Config } from '../config/variables.ts';
+import { Home } from '../embedded/home.ts';
+import { createTerminal, type Terminal } from './terminal.ts';
+
+export const REPOSITORY = resolve(import.meta.dirname, '../..');
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+export interface Session {
+  readonly home: Home;
+  readonly terminal: Terminal;
+  /** The variables as given, completed by `--home` and by paths that do not depend on the working directory. */
+  readonly environment: Environment;
+  readonly json: boolean;
+}
+
+export interface CommonOptions {
+  readonly home?: string;
+  readonly json?: boolean;
+}
+
+export function openSession(environment: Environment, options: CommonOptions): Session {
+  const directory = options.home ?? (environment.FERRY_HOME || join(REPOSITORY, '.ferry'));
+  const home = new Home(directory);
+  return {
+    home,
+    terminal: createTerminal(options.json === true),
+    environment: {
+      ...environment,
+      FERRY_HOME: home.directory,
+      SCHEMAS_DIR: environment.SCHEMAS_DIR || join(REPOSITORY, 'schemas'),
+    },
+    json: options.json === true,
+  };
+}
+
+/** The environment by which a process reaches the home's parts; what is set by hand wins. */
+export function partsEnvironment(session: Session): Environment {
+  const { postgresUrl, kafkaBrokers, registryUrl } = session.home.addresses();
+  const { DATABASE_URL, KAFKA_BROKERS, SCHEMA_REGISTRY_URL } = session.environment;
+  return {
+    ...session.environment,
+    DATABASE_URL: DATABASE_URL || postgresUrl,
+    KAFKA_BROKERS: KAFKA_BROKERS || kafkaBrokers,
+    SCHEMA_REGISTRY_URL: SCHEMA_REGISTRY_URL || registryUrl,
+  };
+}
+
+/** The configuration with which a command speaks to the parts. Throws CONFIG_INVALID. */
+export function sessionConfig(session: Session): Config {
+  return loadConfig(partsEnvironment(session));
+}

@@ -1,0 +1,83 @@
+/** What commands print: results on standard output, progress and complaints on standard error. */
+import { styleText } from 'node:util';
+import Table from 'cli-table3';
+import ora from 'ora';
+
+export interface Terminal {
+  /** A line of the result. */
+  print(line?: string): void;
+  /** One line of JSON, for scripts. */
+  printJson(value: unknown): void;
+  /** A line of progress. */
+  note(line: string): void;
+  /** Shows `what` while `work` runs, and how it ended; `update` changes what is shown. */
+  step<T>(what: string, work: (update: (what: string) => void) => Promise<T>): Promise<T>;
+}
+
+/** `quiet` leaves progress out, for `--json`. */
+export function createTerminal(quiet = false): Terminal {
+  const note = (line: string) => {
+    if (!quiet) process.stderr.write(`${line}\n`);
+  };
+  return {
+    print: (line = '') => void process.stdout.write(`${line}\n`),
+    printJson: (value) => void process.stdout.write(`${JSON.stringify(value, bigintAsText)}\n`),
+    note,
+    step: async (what, work) => {
+      if (quiet) return work(() => {});
+      const started = performance.now();
+      const spinner = process.stderr.isTTY ? ora({ text: what, stream: process.stderr }).start() : undefined;
+      let shown = what;
+      const update = (text: string) => {
+        shown = text;
+        if (spinner !== undefined) spinner.text = text;
+      };
+      try {
+        const result = await work(update);
+        const line = `${shown} ${dim(`(${seconds(performance.now() - started)})`)}`;
+        if (spinner === undefined) note(`✔ ${line}`);
+        else spinner.succeed(line);
+        return result;
+      } catch (error) {
+        if (spinner === undefined) note(`✖ ${shown}`);
+        else spinner.fail(shown);
+        throw error;
+      }
+    },
+  };
+}
+
+function bigintAsText(_key: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? String(value) : value;
+}
+
+export function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
+
+// styleText looks at standard output: no colours in a pipe, and NO_COLOR is honoured
+export const bold = (text: string) => styleText('bold', text);
+export const dim = (text: string) => styleText('dim', text);
+export const green = (text: string) => styleText('green', text);
+export const red = (text: string) => styleText('red', text);
+export const cyan = (text: string) => styleText('cyan', text);
+
+/** A table without frames: aligned columns, two spaces apart. */
+export function plainTable(rows: ReadonlyArray<readonly string[]>, head?: readonly string[]): string {
+  const table = new Table({
+    ...(head === undefined ? {} : { head: head.map(bold) }),
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
+    chars: Object.fromEntries(FRAME_PARTS.map((part) => [part, ''])),
+  });
+  for (const row of rows) table.push([...row]);
+  return table
+    .toString()
+    .split('\n')
+    .map((line) => `  ${line.trimEnd()}`)
+    .join('\n');
+}
+
+const FRAME_PARTS = [
+  ...['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right'],
+  ...['left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid', 'middle'],
+];

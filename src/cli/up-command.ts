@@ -1,0 +1,105 @@
+/** `./ferry up`: the embedded parts and the service for development, in the foreground or behind a supervisor process. */
+import { type ChildExit, exitText } from '../embedded/child.ts';
+import type { EmbeddedPart } from '../embedded/part.ts';
+import { choosePort } from '../embedded/ports.ts';
+import { backoffMs, sleep } from '../kernel/deadline.ts';
+import { describeError, FerryError } from '../kernel/errors.ts';
+import { Scope } from '../kernel/scope.ts';
+import { detach } from './detach.ts';
+import { prepareParts, printAccess, writeDevelopmentAccess } from './development.ts';
+import { startEmbeddedParts } from './embedded-parts.ts';
+import { RoleProcess } from './role-process.ts';
+import { type CommonOptions, type Environment, partsEnvironment, type Session } from './session.ts';
+import { onStopSignal } from './signals.ts';
+
+export interface UpOptions extends CommonOptions {
+  readonly detach?: boolean;
+  readonly fresh?: boolean;
+}
+
+export async function runUp(session: Session, options: UpOptions): Promise<void> {
+  const owner = session.home.owner();
+  if (owner !== undefined) throw alreadyRunning(session, owner.pid);
+  if (options.detach === true) {
+    await detach(session, options.fresh === true ? ['--fresh'] : []);
+    printAccess(session);
+    return;
+  }
+  const stop = onStopSignal(() => session.home.killRecorded());
+  const scope = new Scope();
+  try {
+    await start(session, options, scope, stop.signal);
+    printAccess(session);
+    process.send?.({ kind: 'ready' });
+    await stop.requested;
+    session.terminal.note('stopping (once more: at once)');
+  } catch (error) {
+    if (!stop.signal.aborted) throw error;
+  } finally {
+    await scope.close();
+    stop.release();
+    if (process.connected) process.disconnect();
+  }
+}
+
+function alreadyRunning({ home }: Session, pid: number): FerryError {
+  const { httpUrl } = home.addresses();
+  const where = httpUrl === undefined ? '' : `, ${httpUrl}`;
+  return new FerryError('ALREADY_RUNNING', `${home.directory} is already running (process ${pid}${where})`);
+}
+
+/** Whatever was started is released by the scope, in reverse order, however far the start came. */
+async function start(session: Session, options: UpOptions, scope: Scope, stopping: AbortSignal): Promise<void> {
+  const { home, terminal } = session;
+  await home.claim();
+  scope.defer('the home', () => home.release());
+  if (options.fresh === true) home.deleteData();
+  const httpPort = await choosePort('HTTP_PORT', Number(session.environment.HTTP_PORT || 8080));
+  const stack = await terminal.step('starting Postgres, Kafka and the schema registry', (update) =>
+    startEmbeddedParts(session, {
+      progress: update,
+      onDeath: (part, exit) => void revive(part, exit, stopping, terminal.note),
+    }),
+  );
+  scope.defer('the embedded parts', () => stack.stop());
+  stopping.throwIfAborted();
+  const environment: Environment = {
+    ...partsEnvironment(session),
+    HTTP_PORT: String(httpPort),
+    FERRY_MODULES: session.environment.FERRY_MODULES ?? 'commerce',
+  };
+  await terminal.step('migrating the database, pushing schemas', () => prepareParts(environment));
+  stopping.throwIfAborted();
+  const service = await terminal.step('starting the service', () =>
+    RoleProcess.start({
+      home,
+      name: 'service',
+      roles: environment.FERRY_ROLES || 'api,relay,consumers',
+      environment,
+      onDeath: (exit) => terminal.note(`the service ended with ${exitText(exit)}; starting it again`),
+    }),
+  );
+  scope.defer('the service', () => service.stop());
+  const httpUrl = await service.ready();
+  home.saveAddresses({ ...home.addresses(), ...(httpUrl === null ? {} : { httpUrl }) });
+  await writeDevelopmentAccess(session, environment);
+}
+
+/** Starts a part that died until it runs again. */
+async function revive(
+  part: EmbeddedPart,
+  exit: ChildExit,
+  stopping: AbortSignal,
+  note: (line: string) => void,
+): Promise<void> {
+  note(`${part.name} ended with ${exitText(exit)}; starting it again`);
+  for (let attempt = 0; !stopping.aborted; attempt++) {
+    try {
+      await part.start();
+      return;
+    } catch (error) {
+      note(`${part.name} did not start: ${describeError(error)}`);
+      await sleep(backoffMs(attempt, 500, 30_000), stopping);
+    }
+  }
+}
