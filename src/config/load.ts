@@ -43,13 +43,21 @@ export function describeVariables(): VariableInfo[] {
   });
 }
 
+/** Whole numbers only: TypeBox's own conversion would make 1 of both `1.5` and `true`. Other text is left for the check to refuse. */
+function readValue(name: VariableName, text: string | undefined): string | number | undefined {
+  const wantsNumber = 'minimum' in VARIABLES[name];
+  return wantsNumber && text !== undefined && /^-?\d{1,15}$/.test(text.trim()) ? Number(text) : text;
+}
+
 /** Throws CONFIG_INVALID with one line for each wrong variable. An empty value counts as unset. */
 export function loadConfig(environment: Readonly<Record<string, string | undefined>>): Config {
   const infos = describeVariables();
   const given = Object.fromEntries(
-    infos.map(({ name }) => [name, environment[name]]).filter(([, value]) => value !== undefined && value !== ''),
+    infos
+      .map(({ name }) => [name, readValue(name, environment[name])])
+      .filter(([, value]) => value !== undefined && value !== ''),
   );
-  const config = Value.Default(EnvironmentSchema, Value.Convert(EnvironmentSchema, given));
+  const config = Value.Default(EnvironmentSchema, given);
   const wrong = infos.filter(({ name }) => {
     const value = (config as Record<string, unknown>)[name];
     return value !== undefined && !Value.Check(VARIABLES[name], value);

@@ -3,8 +3,9 @@
  * Postgres quotes row values in an error's `detail`, and in the message of a data exception, so errors are written by a serializer of
  * our own and not with all the fields that they carry.
  */
+import type { Writable } from 'node:stream';
 import { isSpanContextValid, trace } from '@opentelemetry/api';
-import { type DestinationStream, type Logger, pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { PinoPretty } from 'pino-pretty';
 import type { Config } from '../config/variables.ts';
 import { coerceError, FerryError } from '../kernel/errors.ts';
@@ -30,7 +31,7 @@ export interface LoggerOptions {
   /** Stands in every line. */
   readonly role: string;
   /** Where lines go; standard output by default. */
-  readonly destination?: DestinationStream;
+  readonly destination?: Writable;
 }
 
 /** Makes the logger of a process; parts take children of it (`logger.child({ part: 'relay' })`). */

@@ -1,0 +1,47 @@
+/** Topics and subjects. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { deadLetterTopic, subjectOf, TopicRoutes } from '../../../src/events/routes.ts';
+import { FerryError } from '../../../src/kernel/errors.ts';
+
+const routes = new TopicRoutes(
+  'test.',
+  new Map([
+    ['order', 'commerce.order'],
+    ['refund', 'commerce.order'],
+  ]),
+);
+
+test('a listed aggregatetype goes to its topic, another to the topic of its name', () => {
+  assert.equal(routes.topicOf('order'), 'test.commerce.order');
+  assert.equal(routes.topicOf('invoice'), 'test.invoice');
+  assert.equal(deadLetterTopic(routes.topicOf('order')), 'test.commerce.order.dlq');
+  assert.deepEqual(routes.configured(), ['test.commerce.order']);
+});
+
+test('a topic is one that Kafka takes with any suffix of ours, or a named refusal', () => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'grapheme', maxLength: 300 }), (aggregateType) => {
+      try {
+        const topic = routes.topicOf(aggregateType);
+        assert.match(deadLetterTopic(topic), /^[a-zA-Z0-9._-]{1,249}$/);
+      } catch (error) {
+        assert.ok(error instanceof FerryError && error.code === 'TOPIC_INVALID');
+      }
+    }),
+  );
+  const bare = new TopicRoutes('', new Map());
+  for (const name of ['', '.', '..', 'a b', 'ä', 'x'.repeat(241)]) {
+    assert.throws(() => bare.topicOf(name), { code: 'TOPIC_INVALID' }, name);
+  }
+});
+
+test('subjects follow Confluent’s three strategies', () => {
+  assert.equal(
+    subjectOf('topic-record', 'commerce.order', 'commerce.OrderPlaced'),
+    'commerce.order-commerce.OrderPlaced',
+  );
+  assert.equal(subjectOf('topic', 'commerce.order', 'commerce.OrderPlaced'), 'commerce.order-value');
+  assert.equal(subjectOf('record', 'commerce.order', 'commerce.OrderPlaced'), 'commerce.OrderPlaced');
+});
