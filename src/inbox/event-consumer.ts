@@ -8,7 +8,7 @@ import type { KafkaOptions } from '../kafka/client.ts';
 import { GroupConsumer } from '../kafka/consumer.ts';
 import type { LogRecord } from '../kafka/log-reader.ts';
 import { coerceError } from '../kernel/errors.ts';
-import type { createPool, Queryable } from '../postgres/connection.ts';
+import type { Pool, Queryable } from '../postgres/connection.ts';
 import { transaction } from '../postgres/transaction.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -23,7 +23,7 @@ export type EventHandler = (tx: Queryable, event: ConsumedEvent) => Promise<void
 
 export interface EventConsumerOptions {
   readonly kafka: KafkaOptions;
-  readonly pool: ReturnType<typeof createPool>;
+  readonly pool: Pool;
   readonly decoder: EventDecoder;
   readonly logger: Logger;
   readonly metrics: Metrics;

@@ -1,16 +1,12 @@
 /** The example projection: what each customer ordered and cancelled, per currency, kept from the events of the commerce module. */
+import type { OrderCancelled, OrderPlaced } from '../events/generated/payloads.ts';
 import type { TopicRoutes } from '../events/routes.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import type { ConsumedEvent } from './consumed-event.ts';
 import { type EventConsumer, type EventConsumerOptions, startEventConsumer } from './event-consumer.ts';
 
-/** What both events say of an order; the registry's schemas guarantee it. */
-interface OrderFacts {
-  readonly customerId: string;
-  readonly currency: string;
-  /** Decimal with two places. */
-  readonly total: string;
-}
+/** What is counted of an order; both events say it, and their schemas guarantee it. */
+type OrderFacts = Pick<OrderPlaced & OrderCancelled, 'customerId' | 'currency' | 'total'>;
 
 export interface ProjectionOptions extends Omit<EventConsumerOptions, 'group' | 'topics' | 'handler'> {
   readonly routes: TopicRoutes;

@@ -7,8 +7,9 @@ import { deadLetterTopic, type TopicRoutes } from '../events/routes.ts';
 import type { LogReader, LogRecord, PartitionRange } from '../kafka/log-reader.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { parseLsn } from '../kernel/lsn.ts';
+import type { Pool } from '../postgres/connection.ts';
 import { countIntegrity, type IntegrityReport, type PublishedRecord } from './integrity.ts';
-import { type Pool, readAggregateTypes, readLedger } from './ledger.ts';
+import { readAggregateTypes, readLedger } from './ledger.ts';
 
 export interface CountSources {
   readonly pool: Pool;

@@ -1,8 +1,6 @@
 /** Reads the outbox as a ledger: a few thousand rows at a time, in one snapshot. */
-import type { createPool, Queryable } from '../postgres/connection.ts';
+import type { Pool, Queryable } from '../postgres/connection.ts';
 import type { LedgerRow } from './integrity.ts';
-
-export type Pool = ReturnType<typeof createPool>;
 
 const ROWS_PER_FETCH = 10_000;
 
