@@ -139,5 +139,8 @@ export function createPool(
     idle_in_transaction_session_timeout: statementTimeoutMs,
   });
   pool.on('error', settings.onIdleError ?? (() => {}));
+  // A connection that breaks while it is checked out fails the query in flight, and then emits `error` on the client, where nobody
+  // listens: that would end the process.
+  pool.on('connect', (client) => client.on('error', () => {}));
   return pool;
 }
