@@ -20,6 +20,7 @@ import { createDecoder } from './registry/decoder.ts';
 import { createEncoder } from './registry/encoder.ts';
 import { createRegistryClient } from './registry/registry-client.ts';
 import { SchemaStore } from './registry/schema-store.ts';
+import { kafkaSinkOpener } from './relay/kafka-sink.ts';
 import { relayNames } from './relay/names.ts';
 import { Relay, type RelayStatus } from './relay/relay.ts';
 import { startTelemetry, type Telemetry } from './telemetry/telemetry.ts';
@@ -88,17 +89,18 @@ export async function startService(config: Config): Promise<RunningService> {
 function startRelay({ config, telemetry, routes, store, scope }: Parts, finished: Promise<void>[]): Relay {
   const logger = telemetry.logger.child({ part: 'relay', relay: config.RELAY_NAME });
   const names = relayNames(config);
+  const failPoint = armFailPoint(config.FERRY_FAIL_POINT);
   const relay = new Relay({
     ...names,
     settings: config,
     openChangeStream: changeStreamOpener(config, names),
-    sink: {
+    openSink: kafkaSinkOpener({
       kafka: kafkaOptions(config, `ferry-relay-${config.RELAY_NAME}`, logger),
       topics: { partitions: config.TOPIC_PARTITIONS, replicationFactor: config.TOPIC_REPLICATION_FACTOR },
       checkpointTopic: names.checkpointTopic,
       transactionTimeoutMs: config.RELAY_TRANSACTION_TIMEOUT_MS,
-      failPoint: armFailPoint(config.FERRY_FAIL_POINT),
-    },
+      failPoint,
+    }),
     encoder: createEncoder({ store, naming: config.SUBJECT_NAMING, maxEventBytes: config.MAX_EVENT_BYTES }),
     routes,
     source: config.CLOUDEVENTS_SOURCE,
@@ -114,7 +116,7 @@ function startRelay({ config, telemetry, routes, store, scope }: Parts, finished
     logger,
     metrics: telemetry.metrics,
     tracer: telemetry.tracer,
-    failPoint: armFailPoint(config.FERRY_FAIL_POINT),
+    failPoint,
   });
   const running = relay.run();
   running.catch(() => {}); // the relay has logged it; `finished` tells who wants to know

@@ -3,6 +3,7 @@ import { Kafka, type LogEntry, logLevel } from 'kafkajs';
 import type { Config } from '../config/variables.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
+import './request-queue-patch.ts';
 
 export interface KafkaOptions {
   readonly brokers: readonly string[];

@@ -7,14 +7,15 @@ const POLYNOMIAL = 0x82f63b78;
 const TABLES = makeTables();
 
 function makeTables(): Uint32Array[] {
-  const tables = Array.from({ length: 8 }, () => new Uint32Array(256));
-  for (let byte = 0; byte < 256; byte++) {
+  const bytewise = new Uint32Array(256).map((_, byte) => {
     let crc = byte;
     for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ POLYNOMIAL : crc >>> 1;
-    for (const table of tables) {
-      table[byte] = crc >>> 0;
-      crc = (crc >>> 8) ^ ((tables[0] as Uint32Array)[crc & 0xff] as number);
-    }
+    return crc;
+  });
+  const tables = [bytewise];
+  for (let slice = 1; slice < 8; slice++) {
+    const previous = tables[slice - 1] ?? bytewise;
+    tables.push(previous.map((crc) => (crc >>> 8) ^ (bytewise[crc & 0xff] as number)));
   }
   return tables;
 }

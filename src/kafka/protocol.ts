@@ -151,9 +151,10 @@ export async function sendRaw<T>(broker: Broker, request: RawRequest, decode: (r
       apiName: request.apiName,
       encode: async () => new EncoderClass(request.payload.length).writeBuffer(request.payload),
     },
-    response: { decode: async (raw) => decode(raw), parse: async (data) => data },
+    // kafkajs looks for a throttle time on what `decode` gives, so that is always an object
+    response: { decode: async (raw) => ({ decoded: decode(raw) }), parse: async (data) => data },
   });
-  return answer as T;
+  return (answer as { decoded: T }).decoded;
 }
 
 /** Throws kafkajs's error for a Kafka error code other than 0. */

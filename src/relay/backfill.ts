@@ -2,8 +2,8 @@
  * Publishes the rows that were committed before the slot existed, in order of insertion, before anything is read from the slot: so a key's
  * older events always come first. Exactly once like everything else: how far it got stands in the checkpoint of the same transactions.
  */
-import type pg from 'pg';
 import type { Position } from '../events/outbox-event.ts';
+import type { Queryable } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { BatchEntry } from './batch.ts';
 import type { ReadyEpoch } from './epoch.ts';
@@ -13,7 +13,7 @@ import type { RecordFactory } from './record-factory.ts';
 
 export interface BackfillOptions {
   /** A connection of its own: the cursor's transaction is open all the while. */
-  readonly client: pg.Client;
+  readonly client: Queryable;
   readonly epoch: ReadyEpoch;
   readonly factory: RecordFactory;
   readonly publisher: Publisher;

@@ -3,9 +3,8 @@
  * and which rows are older; the first checkpoint in Kafka follows, and only then is the epoch live. A crash anywhere between is
  * continued, never guessed about.
  */
-import type pg from 'pg';
 import { FerryError } from '../kernel/errors.ts';
-import type { ConnectionSettings } from '../postgres/connection.ts';
+import type { ConnectionSettings, Queryable } from '../postgres/connection.ts';
 import { createSlot } from '../postgres/replication.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import { dropSlot, type Epoch, insertEpoch, readEpoch, readRunningTransactions, recordOrigin } from './ledger.ts';
@@ -22,7 +21,7 @@ export type ReadyEpoch = Epoch & { readonly origin: NonNullable<Epoch['origin']>
 const REPORT_EVERY_MS = 5_000;
 
 /** The relay's epoch with its slot made; makes both at the first start. Two relays that start at once take turns. */
-export async function ensureEpoch(control: pg.Client, options: EpochOptions): Promise<ReadyEpoch> {
+export async function ensureEpoch(control: Queryable, options: EpochOptions): Promise<ReadyEpoch> {
   const existing = await readEpoch(control, options.relay);
   if (isReady(existing)) return existing;
   await control.query('select pg_advisory_lock(hashtextextended($1, 0))', [`ferry relay ${options.relay}`]);
@@ -38,7 +37,7 @@ function isReady(epoch: Epoch | null): epoch is ReadyEpoch {
   return epoch !== null && epoch.origin !== null;
 }
 
-async function createEpoch(control: pg.Client, epoch: number, options: EpochOptions): Promise<ReadyEpoch> {
+async function createEpoch(control: Queryable, epoch: number, options: EpochOptions): Promise<ReadyEpoch> {
   const { settings, relay, slot, logger } = options;
   await insertEpoch(control, relay, epoch, slot, epoch === 1 ? 'first start' : 'reset');
   await dropSlot(control, slot); // left by a start that died before it could note where its slot begins: nothing was read from it

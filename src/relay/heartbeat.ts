@@ -3,20 +3,20 @@
  * behind it, and it tells which transactions are published (ferry.outbox_status). It needs no table.
  */
 import { randomUUID } from 'node:crypto';
-import type pg from 'pg';
 import type { Lsn } from '../kernel/lsn.ts';
+import type { Queryable } from '../postgres/connection.ts';
 import { emitHeartbeat, recordProgress } from './ledger.ts';
 
 /** Heartbeats under way at once: more mean that the relay is behind, and another would tell nothing new. */
 const MAX_PENDING = 8;
 
 export class Heartbeat {
-  readonly #control: pg.Client;
+  readonly #control: Queryable;
   readonly #relay: string;
   /** Heartbeats emitted and not yet published, with the snapshot that each stands for. */
   readonly #pending = new Map<string, string>();
 
-  constructor(control: pg.Client, relay: string) {
+  constructor(control: Queryable, relay: string) {
     this.#control = control;
     this.#relay = relay;
   }

@@ -11,10 +11,10 @@ import { linksTo } from '../telemetry/traces.ts';
 import type { Batch, BatchEntry } from './batch.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { noteDeadLetters } from './ledger.ts';
-import type { KafkaSink } from './sink.ts';
+import type { Sink } from './sink.ts';
 
 export interface PublisherOptions {
-  readonly sink: KafkaSink;
+  readonly sink: Sink;
   readonly control: Queryable;
   readonly metrics: Metrics;
   readonly tracer: Tracer;

@@ -2,12 +2,11 @@
  * Keeps a relay running: session after session, waiting as a standby while another relay holds the slot, backing off while something is
  * unreachable, and stopping for good only when going on could lose or repeat events.
  */
-import pg from 'pg';
 import { SlotBusyError, SlotMissingError } from '../events/change-stream.ts';
 import { backoffMs, sleep } from '../kernel/deadline.ts';
 import { coerceError, describeError, ERRORS, FerryError } from '../kernel/errors.ts';
 import { formatLsn } from '../kernel/lsn.ts';
-import { clientConfig } from '../postgres/connection.ts';
+import { SerialClient } from '../postgres/serial-client.ts';
 import { readEpoch, readSlot } from './ledger.ts';
 import type { Publisher } from './publisher.ts';
 import { type RelayOptions, RelaySession, SlotLostError } from './session.ts';
@@ -105,44 +104,41 @@ export class Relay {
 
   /** Waits until the slot looks free. Looking costs one cheap query; trying would cost a replication connection each time. */
   async #standBy(reason: Error): Promise<void> {
-    const { slot, settings, standbyPollMs, logger } = this.#options;
+    const { slot, standbyPollMs, logger } = this.#options;
     if (this.#states.state !== 'connecting') this.#states.to('backing-off');
     else this.#states.to('standby');
     this.#problem = reason.message;
     logger.info({ slot, reason: reason.message }, 'another relay holds the slot: standing by');
-    const client = new pg.Client(clientConfig(settings, `ferry standby ${slot}`));
-    client.on('error', () => {}); // shows in the next query
     try {
-      await client.connect();
-      while (await sleep(standbyPollMs, this.#stopping.signal)) {
-        if ((await readSlot(client, slot))?.activePid == null) return;
-      }
+      await this.#withClient(async (client) => {
+        while (await sleep(standbyPollMs, this.#stopping.signal)) {
+          if ((await readSlot(client, slot))?.activePid == null) return;
+        }
+      });
     } catch (error) {
       logger.debug({ err: error }, 'the standby lost Postgres');
       this.#states.to('backing-off');
       await sleep(standbyPollMs, this.#stopping.signal);
-    } finally {
-      await client.end().catch(() => {});
     }
   }
 
   /** A slot that is gone means events that cannot be read from it any more: a refusal. */
   async #explainMissingSlot(error: SlotMissingError): Promise<Error> {
-    const { settings, name, slot } = this.#options;
-    const client = new pg.Client(clientConfig(settings, `ferry relay ${name}`));
-    client.on('error', () => {});
+    const { name, slot } = this.#options;
     try {
-      await client.connect();
-      const epoch = await readEpoch(client, name);
-      return new FerryError(
-        'RELAY_SLOT_MISSING',
-        `${error.message}; relay ${name} is in epoch ${epoch?.epoch ?? 0} with slot ${slot}`,
-        {
-          cause: error,
-        },
-      );
+      const epoch = await this.#withClient((client) => readEpoch(client, name));
+      const message = `${error.message}; relay ${name} is in epoch ${epoch?.epoch ?? 0} with slot ${slot}`;
+      return new FerryError('RELAY_SLOT_MISSING', message, { cause: error });
     } catch {
       return error;
+    }
+  }
+
+  async #withClient<T>(work: (client: SerialClient) => Promise<T>): Promise<T> {
+    const { settings, name } = this.#options;
+    const client = await SerialClient.connect(settings, `ferry relay ${name}`, () => {}); // a break shows in the next query
+    try {
+      return await work(client);
     } finally {
       await client.end().catch(() => {});
     }

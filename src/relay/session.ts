@@ -4,7 +4,6 @@
  */
 
 import type { Tracer } from '@opentelemetry/api';
-import pg from 'pg';
 import type { ChangeStream, OpenChangeStream } from '../events/change-stream.ts';
 import type { EventEncoder } from '../events/encoder.ts';
 import type { TopicRoutes } from '../events/routes.ts';
@@ -12,7 +11,8 @@ import { FerryError } from '../kernel/errors.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
 import { formatLsn, type Lsn } from '../kernel/lsn.ts';
 import { Scope } from '../kernel/scope.ts';
-import { type ConnectionSettings, clientConfig } from '../postgres/connection.ts';
+import type { ConnectionSettings } from '../postgres/connection.ts';
+import { SerialClient } from '../postgres/serial-client.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { backfill } from './backfill.ts';
@@ -35,7 +35,7 @@ import {
 } from './ledger.ts';
 import { Publisher } from './publisher.ts';
 import { RecordFactory } from './record-factory.ts';
-import { KafkaSink, type SinkOptions } from './sink.ts';
+import type { OpenSink, Sink } from './sink.ts';
 import type { RelayStateMachine } from './states.ts';
 import { Streaming } from './streaming.ts';
 
@@ -45,7 +45,7 @@ export interface RelayOptions {
   readonly publication: string;
   readonly settings: ConnectionSettings;
   readonly openChangeStream: OpenChangeStream;
-  readonly sink: Omit<SinkOptions, 'relay' | 'transactionalId'>;
+  readonly openSink: OpenSink;
   readonly encoder: EventEncoder;
   readonly routes: TopicRoutes;
   readonly source: string;
@@ -101,7 +101,7 @@ export class RelaySession {
   readonly #fail = (error: Error): void => this.#failure.reject(error);
 
   async #run(onStreaming: (publisher: Publisher) => void): Promise<void> {
-    const { name, publication, openChangeStream, logger } = this.#options;
+    const { name, publication, openChangeStream, openSink, logger } = this.#options;
     const control = await this.#connect(`ferry relay ${name}`);
     await checkDatabase(control, publication);
     await readAllRows(control);
@@ -111,11 +111,7 @@ export class RelaySession {
     this.#scope.defer('replication stream', () => stream.stop());
     stream.ended.then(this.#fail);
     this.#states.to('comparing');
-    const sink = await KafkaSink.open({
-      ...this.#options.sink,
-      relay: name,
-      transactionalId: this.#transactionalId(stream),
-    });
+    const sink = await openSink({ name, transactionalId: this.#transactionalId(stream) });
     this.#scope.defer('Kafka', () => sink.close());
 
     const checkpoint = await this.#agree(control, stream, sink, epoch);
@@ -138,7 +134,7 @@ export class RelaySession {
   }
 
   /** Start-up steps 3 to 6: from holding the slot to a checkpoint that may be gone on from. Throws the refusal where there is one. */
-  async #agree(control: pg.Client, stream: ChangeStream, sink: KafkaSink, epoch: ReadyEpoch): Promise<Checkpoint> {
+  async #agree(control: SerialClient, stream: ChangeStream, sink: Sink, epoch: ReadyEpoch): Promise<Checkpoint> {
     const { name, slot } = this.#options;
     const { systemId, database, timeline } = stream.identity;
     const ours: CheckpointIdentity = { relay: name, systemId, database, slot, epoch: epoch.epoch };
@@ -170,7 +166,7 @@ export class RelaySession {
   }
 
   /** The slot must be ours at the moment of fencing: a relay that lost it and fenced would stop the one that has it. */
-  async #proveSlot(control: pg.Client, stream: ChangeStream): Promise<Lsn> {
+  async #proveSlot(control: SerialClient, stream: ChangeStream): Promise<Lsn> {
     const facts = await readSlot(control, this.#options.slot);
     if (facts?.activePid !== stream.processId)
       throw new SlotLostError(`slot ${this.#options.slot} is held by ${facts?.activePid ?? 'nobody'}`);
@@ -193,7 +189,12 @@ export class RelaySession {
     });
   }
 
-  async #stream(control: pg.Client, stream: ChangeStream, publisher: Publisher, factory: RecordFactory): Promise<void> {
+  async #stream(
+    control: SerialClient,
+    stream: ChangeStream,
+    publisher: Publisher,
+    factory: RecordFactory,
+  ): Promise<void> {
     const { name, limits, lingerMs, metrics, bufferMaxBytes, logger } = this.#options;
     const heartbeat = new Heartbeat(control, name);
     const intake = new Intake(publisher.checkpoint, {
@@ -226,7 +227,7 @@ export class RelaySession {
     await streaming.run();
   }
 
-  async #measure(control: pg.Client, publisher: Publisher, intake: Intake): Promise<void> {
+  async #measure(control: SerialClient, publisher: Publisher, intake: Intake): Promise<void> {
     const { metrics, slot } = this.#options;
     metrics.bufferFillRatio.record(intake.fillRatio);
     metrics.checkpointAgeSeconds.record(publisher.checkpointAgeSeconds);
@@ -258,11 +259,9 @@ export class RelaySession {
   }
 
   /** A connection of the session: when it breaks, the session ends. A fast stop of Postgres breaks it first, before the stream. */
-  async #connect(applicationName: string): Promise<pg.Client> {
-    const client = new pg.Client(clientConfig(this.#options.settings, applicationName));
+  async #connect(applicationName: string): Promise<SerialClient> {
+    const client = await SerialClient.connect(this.#options.settings, applicationName, this.#fail);
     this.#scope.defer(applicationName, () => client.end());
-    client.on('error', this.#fail);
-    await client.connect();
     return client;
   }
 

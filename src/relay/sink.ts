@@ -1,144 +1,25 @@
 /**
- * The relay's side of Kafka: the fenced producer, the checkpoint topic, and the topics that events go to. One object for one session:
- * after any failure it is closed and a new one made, which reads the checkpoint again.
+ * The port to where events go: a fenced writer whose transactions hold events and checkpoint together. One object for one session:
+ * after any failure it is closed, and the next one reads the checkpoint again.
  */
 import type { OutgoingRecord } from '../events/record.ts';
-import type { KafkaOptions } from '../kafka/client.ts';
-import { LogReader } from '../kafka/log-reader.ts';
-import { type Cluster, openCluster } from '../kafka/protocol.ts';
-import { TopicCatalog, type TopicSettings } from '../kafka/topic-catalog.ts';
-import { TransactionalProducer } from '../kafka/transactional-producer.ts';
-import { withDeadline } from '../kernel/deadline.ts';
-import { FerryError } from '../kernel/errors.ts';
-import type { FailPoint } from '../kernel/fail-point.ts';
-import { type Checkpoint, decodeCheckpoint, encodeCheckpoint, type PinnedTopic } from './checkpoint.ts';
+import type { Checkpoint, PinnedTopic } from './checkpoint.ts';
 import type { TopicDirectory } from './record-factory.ts';
 
-export interface SinkOptions {
-  readonly kafka: KafkaOptions;
-  readonly topics: TopicSettings;
-  readonly relay: string;
-  readonly checkpointTopic: string;
-  readonly transactionalId: string;
-  readonly transactionTimeoutMs: number;
-  readonly failPoint: FailPoint;
-}
-
-const READ_TIMEOUT_MS = 30_000;
-const FIRST_WINDOW = 100n;
-
-export class KafkaSink implements TopicDirectory {
-  readonly #options: SinkOptions;
-  readonly #cluster: Cluster;
-  readonly #catalog: TopicCatalog;
-  readonly #reader: LogReader;
-  readonly #pinned = new Map<string, PinnedTopic>();
-  #producer: TransactionalProducer | null = null;
-
-  private constructor(options: SinkOptions, cluster: Cluster) {
-    this.#options = options;
-    this.#cluster = cluster;
-    this.#catalog = new TopicCatalog(options.kafka, cluster, options.topics);
-    this.#reader = new LogReader(cluster);
-  }
-
-  /** Connects and makes sure that the checkpoint topic exists; fences nobody. */
-  static async open(options: SinkOptions): Promise<KafkaSink> {
-    const sink = new KafkaSink(options, await openCluster(options.kafka));
-    try {
-      await sink.#catalog.ensure(options.checkpointTopic, { partitions: 1, config: { 'cleanup.policy': 'compact' } });
-    } catch (error) {
-      await sink.close();
-      throw error;
-    }
-    return sink;
-  }
-
-  close(): Promise<void> {
-    return this.#cluster.disconnect();
-  }
-
+export interface Sink extends TopicDirectory {
   /** The newest checkpoint among what is decided; an open transaction, of a relay that still lives, is not waited for. */
-  peek(): Promise<Checkpoint | null> {
-    return this.#newest('last-stable');
-  }
-
-  /** InitProducerId: from here on every older relay of this name is fenced and its open transaction decided. */
-  async fence(): Promise<void> {
-    const { transactionalId, transactionTimeoutMs } = this.#options;
-    this.#producer = await withDeadline(
-      'fencing older producers',
-      READ_TIMEOUT_MS,
-      TransactionalProducer.open(this.#cluster, { transactionalId, transactionTimeoutMs }),
-    );
-  }
-
+  peek(): Promise<Checkpoint | null>;
+  /** From here on every older relay of this name is fenced and its open transaction decided. */
+  fence(): Promise<void>;
   /** The checkpoint after `fence`, when nothing older can be committed any more. A time-out is an error, never "no checkpoint". */
-  readCheckpoint(): Promise<Checkpoint | null> {
-    this.#options.failPoint('while-reading-checkpoint');
-    return this.#newest('high-watermark');
-  }
-
-  async #newest(until: 'high-watermark' | 'last-stable'): Promise<Checkpoint | null> {
-    const [whole] = await this.#reader.ranges(this.#options.checkpointTopic, until);
-    if (whole === undefined) throw new Error(`topic ${this.#options.checkpointTopic} has no partition`);
-    for (let window = FIRST_WINDOW; ; window *= 2n) {
-      const from = whole.to - window > whole.from ? whole.to - window : whole.from;
-      let newest: Buffer | null = null;
-      for await (const record of this.#reader.read({ ...whole, from }, READ_TIMEOUT_MS)) {
-        if (record.value !== null) newest = record.value;
-      }
-      if (newest !== null) return decodeCheckpoint(newest);
-      if (from === whole.from) return null;
-    }
-  }
-
+  readCheckpoint(): Promise<Checkpoint | null>;
   /** Takes over the topics of a checkpoint. Rejects with RELAY_PARTITIONS_CHANGED if one is no longer what it was. */
-  async pin(topics: Checkpoint['topics']): Promise<void> {
-    for (const [topic, pinned] of topics) {
-      const facts = await this.#catalog.lookUp(topic);
-      if (facts === null || facts.topicId !== pinned.id || facts.partitionCount !== pinned.partitions) {
-        const now =
-          facts === null
-            ? 'does not exist'
-            : facts.topicId !== pinned.id
-              ? 'was made anew'
-              : `has ${facts.partitionCount} partitions`;
-        throw new FerryError(
-          'RELAY_PARTITIONS_CHANGED',
-          `topic ${topic} had ${pinned.partitions} partitions when it was last written and ${now}: keys would change their partition`,
-        );
-      }
-      this.#pinned.set(topic, pinned);
-    }
-  }
-
-  get topics(): ReadonlyMap<string, PinnedTopic> {
-    return this.#pinned;
-  }
-
-  partitions(topic: string): number | undefined {
-    return this.#pinned.get(topic)?.partitions;
-  }
-
-  async meet(topic: string): Promise<number> {
-    const facts = await this.#catalog.ensure(topic);
-    this.#pinned.set(topic, { id: facts.topicId, partitions: facts.partitionCount });
-    return facts.partitionCount;
-  }
-
-  /** Commits the records and the checkpoint as one Kafka transaction. Any rejection leaves the outcome unknown and ends this sink. */
-  async commit(records: readonly OutgoingRecord[], checkpoint: Checkpoint, onSent: () => void): Promise<void> {
-    if (this.#producer === null) throw new Error('commit before fence');
-    // A new producer needs the whole proof again that the slot is ours, so the session ends here and the next one begins.
-    if (this.#producer.exhausted) throw new Error('the producer has used up its sequence numbers');
-    const { checkpointTopic, relay, transactionTimeoutMs } = this.#options;
-    const value = encodeCheckpoint({ ...checkpoint, topics: this.#pinned });
-    const position: OutgoingRecord = { topic: checkpointTopic, partition: 0, key: relay, value, headers: {} };
-    await withDeadline(
-      'a Kafka transaction',
-      transactionTimeoutMs,
-      this.#producer.commit([...records, position], onSent),
-    );
-  }
+  pin(topics: Checkpoint['topics']): Promise<void>;
+  readonly topics: ReadonlyMap<string, PinnedTopic>;
+  /** Commits the records and the checkpoint as one transaction. Any rejection leaves the outcome unknown and ends this sink. */
+  commit(records: readonly OutgoingRecord[], checkpoint: Checkpoint, onSent: () => void): Promise<void>;
+  close(): Promise<void>;
 }
+
+/** Connects and fences nobody. `transactionalId` says who would be fenced: stable over restarts, unlike any other relay's. */
+export type OpenSink = (relay: { readonly name: string; readonly transactionalId: string }) => Promise<Sink>;

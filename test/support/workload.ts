@@ -103,6 +103,7 @@ const RECONNECT_ATTEMPTS = 200;
 class Writer {
   readonly #index: number;
   readonly #options: WorkloadOptions;
+  readonly #seed: number;
   readonly #random: Random;
   readonly #tally: Tally;
   readonly #versions = new Map<string, number>();
@@ -114,6 +115,7 @@ class Writer {
   constructor(index: number, seed: number, options: WorkloadOptions, tally: Tally) {
     this.#index = index;
     this.#options = options;
+    this.#seed = seed;
     this.#random = createRandom(seed + index * 7919);
     this.#tally = tally;
   }
@@ -290,7 +292,7 @@ class Writer {
   #rows(count: number, group: 'free' | 'held' = 'free'): Row[] {
     return Array.from({ length: count }, () => {
       const number = this.#random.between(1, this.#options.aggregates ?? 40);
-      const aggregateid = `${group}-${this.#index}-${number}`;
+      const aggregateid = `${group}-${this.#seed}-${this.#index}-${number}`; // versions begin anew in each run
       const version = (this.#versions.get(aggregateid) ?? 0) + 1;
       this.#versions.set(aggregateid, version);
       const cancelled = version % 5 === 0;

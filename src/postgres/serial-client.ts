@@ -1,0 +1,45 @@
+/**
+ * One connection whose statements run one after the other, whoever sends them: several timers of the relay share its connection, and pg
+ * will refuse overlapping queries. Its death is told at once, which a pool would hide.
+ */
+import pg from 'pg';
+import { type ConnectionSettings, clientConfig, type Queryable } from './connection.ts';
+
+export class SerialClient implements Queryable {
+  readonly #client: pg.Client;
+  #tail: Promise<unknown> = Promise.resolve();
+
+  private constructor(client: pg.Client) {
+    this.#client = client;
+  }
+
+  /** Connects; `onDeath` is told when the connection breaks afterwards. */
+  static async connect(
+    settings: ConnectionSettings,
+    applicationName: string,
+    onDeath: (error: Error) => void,
+  ): Promise<SerialClient> {
+    const client = new pg.Client(clientConfig(settings, applicationName));
+    client.on('error', onDeath);
+    try {
+      await client.connect();
+    } catch (error) {
+      await client.end().catch(() => {});
+      throw error;
+    }
+    return new SerialClient(client);
+  }
+
+  query<R extends pg.QueryResultRow>(
+    text: string,
+    values?: unknown[],
+  ): Promise<{ rows: R[]; rowCount: number | null }> {
+    const result = this.#tail.then(() => this.#client.query<R>(text, values));
+    this.#tail = result.catch(() => {});
+    return result;
+  }
+
+  end(): Promise<void> {
+    return this.#client.end();
+  }
+}
