@@ -52,7 +52,7 @@ export function createDecoder({ store }: { store: SchemaStore }): ResolvingDecod
         return { schemaId: id, type: schema.name, value: read(value) };
       } catch (thrown) {
         if (!(thrown instanceof PayloadMismatch)) throw thrown;
-        const message = `${schema.name} ${thrown.path === '' ? 'as a whole' : thrown.path}: ${thrown.expected}`;
+        const message = `${schema.name}, ${thrown.path === '' ? 'the value' : thrown.path}: ${thrown.expected}`;
         throw new FerryError('SCHEMA_MISMATCH', message, { details: { path: thrown.path, schemaId: id } });
       }
     },

@@ -104,7 +104,7 @@ export function createEncoder({ store, naming, maxEventBytes }: EncoderOptions):
     } catch (thrown) {
       // Whatever avsc may still refuse is this event's fault alone: thrown on, it would stop all that come after it.
       const { path, expected } = thrown instanceof PayloadMismatch ? thrown : UNEXPLAINED;
-      return refuse('SCHEMA_MISMATCH', `${schema.name} ${path === '' ? 'as a whole' : path}: ${expected}`, path);
+      return refuse('SCHEMA_MISMATCH', `${path === '' ? 'the payload' : path}: ${expected}`, path);
     }
   }
 
