@@ -1,6 +1,7 @@
 /** Ferry's roles as processes of their own, started as a user would, watched by their JSON log, killed as a machine would. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { DeadlineError } from '../../src/kernel/deadline.ts';
@@ -44,6 +45,17 @@ export class FerryProcess {
 
   get running(): boolean {
     return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** Most memory that the process has held so far; null where /proc does not tell. */
+  peakMemoryBytes(): number | null {
+    try {
+      const status = readFileSync(`/proc/${this.#child?.pid}/status`, 'utf8');
+      const [, kilobytes] = /^VmHWM:\s+(\d+) kB$/m.exec(status) ?? [];
+      return kilobytes === undefined ? null : Number(kilobytes) * 1024;
+    } catch {
+      return null;
+    }
   }
 
   get exitCode(): number | null {
