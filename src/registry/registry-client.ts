@@ -88,7 +88,7 @@ export function createRegistryClient(options: { url: string; timeoutMs?: number 
     } catch (cause) {
       throw unavailable(base, `${method} ${path} had no answer`, cause);
     }
-    if (answer.status >= 500 || [401, 403, 408, 429].includes(answer.status)) {
+    if (saysNothing(answer.status)) {
       throw unavailable(base, `${method} ${path} answered ${answer.status}`);
     }
     return answer;
@@ -151,7 +151,7 @@ export function createRegistryClient(options: { url: string; timeoutMs?: number 
         const options = { subject, compatibility: COMPATIBILITY[level], updateConfig: false };
         return (await library.register(confluent, options)).id;
       } catch (thrown) {
-        throw await registrationError(subject, coerceError(thrown), () => read('/subjects'));
+        throw await registrationError(base, subject, coerceError(thrown), () => read('/subjects'));
       }
     },
   };
@@ -165,11 +165,22 @@ function timeoutMiddleware(timeoutMs: number): LibraryMiddleware {
   return () => ({ prepareRequest: async (next) => (await next()).enhance({ timeout: timeoutMs }) });
 }
 
-async function registrationError(subject: string, cause: Error, probe: () => Promise<unknown>): Promise<FerryError> {
+async function registrationError(
+  base: string,
+  subject: string,
+  cause: Error,
+  probe: () => Promise<unknown>,
+): Promise<FerryError> {
   const status = 'status' in cause ? Number(cause.status) : 0;
-  // The library says 400 for a connection that was refused or too slow: asking again tells the two apart.
-  if (status === 400 || status >= 500 || status === 0) await probe();
+  if (saysNothing(status)) return unavailable(base, `registering a schema for ${subject} answered ${status}`, cause);
+  // The library says 400 for a connection that was refused or too slow: a probe, which then fails, tells the two apart.
+  if (status === 400) await probe();
   return refusal(`registering a schema for ${subject}`, { status, body: { message: cause.message } }, cause);
+}
+
+/** Statuses that are no answer to what was asked: the registry, or something before it, is not in order. */
+function saysNothing(status: number): boolean {
+  return status >= 500 || [401, 403, 408, 429].includes(status);
 }
 
 function refusal(what: string, answer: Answer, cause?: Error): FerryError {
