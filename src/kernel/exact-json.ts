@@ -23,12 +23,15 @@ export class ExactNumber {
 }
 
 /**
- * Parses JSON. Throws a SyntaxError as JSON.parse does, for a number beyond all floats (it would become null), and for the key
- * `__proto__`, which careless code would assign through.
+ * Parses JSON. Throws a SyntaxError as JSON.parse does, and for what could not be passed on as it is: a number beyond all floats
+ * (it would become null), half of a surrogate pair (UTF-8 has none), the key `__proto__` (careless code would assign through it).
  */
 export function parseExactJson(text: string): unknown {
   return withSource.parse(text, (key, value, { source }) => {
     if (key === '__proto__') throw new SyntaxError('the key __proto__ is refused');
+    if (!key.isWellFormed() || (typeof value === 'string' && !value.isWellFormed())) {
+      throw new SyntaxError('a text holds half of a surrogate pair');
+    }
     if (typeof value !== 'number' || source === undefined) return value;
     if (WHOLE_NUMBER.test(source)) return Number.isSafeInteger(value) ? value : BigInt(source);
     if (SAFE_DECIMAL.test(source) || String(value) === source) return value;

@@ -14,6 +14,8 @@ const OWN: Readonly<Record<string, ErrorCode>> = {
 
 /** Codes of Postgres that say something to Ferry's users; the message is ours, for Postgres's may quote values. */
 const FOREIGN: Readonly<Record<string, { code: ErrorCode; message: string }>> = {
+  '22007': { code: 'INVALID_REQUEST', message: 'a date or time cannot be read' },
+  '22008': { code: 'INVALID_REQUEST', message: 'a date or time does not exist' },
   '22021': { code: 'INVALID_REQUEST', message: 'a text holds a character that Postgres cannot store, such as U+0000' },
   '22P05': {
     code: 'INVALID_REQUEST',

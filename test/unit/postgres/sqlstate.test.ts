@@ -18,7 +18,7 @@ describe('ferryErrorOf', () => {
   });
 
   it('keeps values of others’ messages out of its own', () => {
-    for (const code of ['22021', '22P05', '57014', '23505', '23514']) {
+    for (const code of ['22008', '22021', '22P05', '57014', '23505', '23514']) {
       const error = ferryErrorOf(databaseError(code, { table: 'outbox_20260102', constraint: 'outbox_type_length' }));
       assert.ok(error instanceof FerryError, code);
       assert.doesNotMatch(error.message, /sesame/);
