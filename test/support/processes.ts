@@ -21,6 +21,8 @@ export interface ProcessOptions {
   readonly roles: string;
   /** Settings; nothing of the test's own environment is passed on but PATH and what node needs. */
   readonly env: Readonly<Record<string, string>>;
+  /** Hears of every line that it writes, to either output. */
+  readonly onLine?: (text: string) => void;
 }
 
 interface Waiter {
@@ -79,7 +81,10 @@ export class FerryProcess {
       this.#failWaiters(`the process ended with ${child.signalCode ?? child.exitCode}`);
     });
     createInterface({ input: child.stdout }).on('line', (line) => this.#read(line));
-    createInterface({ input: child.stderr }).on('line', (line) => this.#keep(line));
+    createInterface({ input: child.stderr }).on('line', (line) => {
+      this.#options.onLine?.(line);
+      this.#keep(line);
+    });
   }
 
   /** The first log line since the last start that matches, if it has been there or when it comes. */
@@ -135,6 +140,7 @@ export class FerryProcess {
   }
 
   #read(text: string): void {
+    this.#options.onLine?.(text);
     let line: LogLine;
     try {
       line = JSON.parse(text);

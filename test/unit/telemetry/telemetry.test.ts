@@ -1,14 +1,11 @@
 /** Metrics can be scraped, spans are made, two processes' worth of telemetry do not mix, and nothing leaves without an endpoint. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import { context, trace } from '@opentelemetry/api';
 import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace';
 import { startTelemetry } from '../../../src/telemetry/telemetry.ts';
 import { traceparentOf } from '../../../src/telemetry/traces.ts';
-import { Signal } from '../../support/signals.ts';
+import { OtlpCollector } from '../../support/otlp-collector.ts';
 
 const QUIET = { LOG_LEVEL: 'silent', LOG_FORMAT: 'json' } as const;
 
@@ -75,29 +72,18 @@ test('spans have ids and follow the asynchronous context though nothing is expor
 });
 
 test('with an endpoint, traces and metrics go there at the latest at the end', async () => {
-  const seen = new Map<string, string>();
-  const both = new Signal();
-  const collector = createServer((request, response) => {
-    let body = '';
-    request.on('data', (chunk) => {
-      body += chunk;
-    });
-    request.on('end', () => {
-      seen.set(request.url ?? '', body);
-      response.writeHead(200, { 'content-type': 'application/json' }).end('{}');
-      if (seen.size === 2) both.fire();
-    });
-  });
-  collector.listen(0, '127.0.0.1');
-  await once(collector, 'listening');
-  const OTEL_EXPORTER_OTLP_ENDPOINT = `http://127.0.0.1:${(collector.address() as AddressInfo).port}/`;
-  const telemetry = await startTelemetry({ ...QUIET, OTEL_EXPORTER_OTLP_ENDPOINT }, { role: 'relay' });
+  const collector = await OtlpCollector.start();
+  const settings = { ...QUIET, OTEL_EXPORTER_OTLP_ENDPOINT: `${collector.endpoint}/` };
+  const telemetry = await startTelemetry(settings, { role: 'relay' });
   telemetry.tracer.startSpan('ferry.publish').end();
   telemetry.metrics.publishedEventsTotal.add(1);
   await telemetry.shutdown();
-  await both.wait('the exports');
-  assert.match(seen.get('/v1/traces') ?? '', /ferry\.publish/);
-  assert.match(seen.get('/v1/metrics') ?? '', /ferry_published_events_total/);
+  assert.deepEqual(
+    collector.spans.map(({ name }) => name),
+    ['ferry.publish'],
+  );
+  const metrics = collector.bodies.filter(({ path }) => path === '/v1/metrics');
+  assert.match(metrics.at(-1)?.text ?? '', /ferry_published_events_total/);
   collector.close();
 });
 
