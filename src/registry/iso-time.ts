@@ -65,7 +65,10 @@ function scaled(seconds: number, fraction: number, fractionDigits: number): numb
 }
 
 function dateAt(text: string): number | null {
-  const [century, rest, month, day] = [pair(text, 0), pair(text, 2), pair(text, 5), pair(text, 8)];
+  const century = pair(text, 0);
+  const rest = pair(text, 2);
+  const month = pair(text, 5);
+  const day = pair(text, 8);
   if (century < 0 || rest < 0 || text.charCodeAt(4) !== 45 || text.charCodeAt(7) !== 45) return null;
   const year = century * 100 + rest;
   if (month < 1 || month > 12 || day < 1 || day > daysInMonth(year, month)) return null;
@@ -85,7 +88,9 @@ function daysInMonth(year: number, month: number): number {
 }
 
 function timeAt(text: string, at: number): number | null {
-  const [hours, minutes, seconds] = [pair(text, at), pair(text, at + 3), pair(text, at + 6)];
+  const hours = pair(text, at);
+  const minutes = pair(text, at + 3);
+  const seconds = pair(text, at + 6);
   if (text.charCodeAt(at + 2) !== 58 || text.charCodeAt(at + 5) !== 58) return null;
   if (hours < 0 || hours > 23 || minutes < 0 || minutes > 59 || seconds < 0 || seconds > 59) return null;
   return hours * 3600 + minutes * 60 + seconds;
@@ -116,7 +121,8 @@ function zoneAt(text: string, at: number): number | null {
   const sign = text.charCodeAt(at);
   if (sign === 90 /* Z */) return text.length === at + 1 ? 0 : null;
   if ((sign !== 43 && sign !== 45) || text.length !== at + 6 || text.charCodeAt(at + 3) !== 58) return null;
-  const [hours, minutes] = [pair(text, at + 1), pair(text, at + 4)];
+  const hours = pair(text, at + 1);
+  const minutes = pair(text, at + 4);
   if (hours < 0 || hours > 23 || minutes < 0 || minutes > 59) return null;
   return (sign === 45 ? -1 : 1) * (hours * 3600 + minutes * 60);
 }
@@ -127,6 +133,7 @@ function digit(text: string, at: number): number {
 }
 
 function pair(text: string, at: number): number {
-  const [tens, ones] = [digit(text, at), digit(text, at + 1)];
+  const tens = digit(text, at);
+  const ones = digit(text, at + 1);
   return tens < 0 || ones < 0 ? NOT_A_NUMBER : tens * 10 + ones;
 }

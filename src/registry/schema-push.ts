@@ -3,6 +3,7 @@
  * changes nothing; pushing checks all files first, and changes nothing if one of them breaks.
  */
 import { type SubjectNaming, subjectOf, type TopicRoutes } from '../events/routes.ts';
+import { FerryError } from '../kernel/errors.ts';
 import { canonicalJson } from '../kernel/exact-json.ts';
 import type { RegistryClient, SubjectVersion } from './registry-client.ts';
 import { type Break, findBreaks, type SchemaVersion } from './schema-compatibility.ts';
@@ -52,8 +53,9 @@ export interface SubjectListing {
   readonly file: string | null;
 }
 
-/** Compares every file with the registry. Rejects with REGISTRY_UNAVAILABLE or TOPIC_INVALID. */
+/** Compares every file with the registry. Rejects with REGISTRY_UNAVAILABLE, TOPIC_INVALID or CONFIG_INVALID. */
 export async function checkSchemas(context: SchemaContext): Promise<SchemaReport[]> {
+  refuseSharedSubjects(context);
   const reports: SchemaReport[] = [];
   for (const file of context.files) reports.push(await checkFile(context, file));
   return reports;
@@ -99,6 +101,20 @@ export function describeSchemaReport(report: SchemaReport): string[] {
     ({ path, problem, mend }) => `  ${path === '' ? '/' : path}: ${problem}. Mend: ${mend}.`,
   );
   return [`${type}: ${state}${of} in ${subject}${levels}`, ...breaks];
+}
+
+/** With SUBJECT_NAMING=topic a topic holds one type only: the versions of a subject are versions of one record. */
+function refuseSharedSubjects(context: SchemaContext): void {
+  const owners = new Map<string, string>();
+  for (const file of context.files) {
+    const { subject } = addressOf(context, file);
+    const owner = owners.get(subject);
+    if (owner !== undefined) {
+      const message = `SUBJECT_NAMING is ${context.naming}, which gives ${owner} and ${file.file} one subject, ${subject}; it takes topic-record`;
+      throw new FerryError('CONFIG_INVALID', message, { details: { variable: 'SUBJECT_NAMING' } });
+    }
+    owners.set(subject, file.file);
+  }
 }
 
 function addressOf({ routes, naming }: SchemaContext, file: SchemaFile): { topic: string; subject: string } {

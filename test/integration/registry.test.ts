@@ -110,6 +110,10 @@ test('a subject whose level drifted is judged by the file’s, and mended by pus
   assert.equal(await client.compatibilityLevel(subject), 'FULL_TRANSITIVE');
 });
 
+test('two types of one topic need subjects of their own', async () => {
+  await assert.rejects(checkSchemas({ ...context(shipped), naming: 'topic' }), { code: 'CONFIG_INVALID' });
+});
+
 test('encoding and decoding change nothing in the registry', async () => {
   const one = context(shipped);
   const [report] = await checkSchemas(one);
