@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { Writable } from 'node:stream';
 import { after, describe, it } from 'node:test';
+import { v7 } from 'uuid';
 import { createApiKey } from '../../src/domain/access/api-key.ts';
 import { purgeExpired } from '../../src/http/idempotency-store.ts';
 import { createLogger } from '../../src/telemetry/logger.ts';
@@ -318,6 +319,18 @@ describe('POST /v1/events', () => {
     } finally {
       proxy.setMode('pass');
     }
+  });
+
+  it('takes an id once, and says so again when the request is repeated', async () => {
+    const body = { ...cancelled('1'), id: v7() };
+    assert.equal((await api.request('POST', '/v1/events', { body })).body.id, body.id);
+    const idempotencyKey = randomUUID();
+    const second = await api.request('POST', '/v1/events', { body, idempotencyKey });
+    assert.deepEqual([second.status, second.body.code], [409, 'CONFLICT']);
+    const again = await writesNothing(() => api.request('POST', '/v1/events', { body, idempotencyKey }));
+    assert.equal(again.text, second.text);
+    const { rows } = await api.pool.query('select 1 from ferry.audit where event_id = $1', [body.id]);
+    assert.equal(rows.length, 1);
   });
 
   it('takes a tombstone', async () => {

@@ -63,6 +63,7 @@ describe('checkOrderRequest', () => {
 describe('checkTransition', () => {
   it('lets a placed order be cancelled, once', () => {
     checkTransition({ id: '1', status: 'placed' }, 'cancelled');
+    assert.throws(() => checkTransition({ id: '1', status: 'placed' }, 'placed'), { code: 'CONFLICT' });
     assert.throws(() => checkTransition({ id: '1', status: 'cancelled' }, 'cancelled'), { code: 'CONFLICT' });
     assert.throws(() => checkTransition({ id: '1', status: 'cancelled' }, 'placed'), { code: 'CONFLICT' });
   });
