@@ -4,6 +4,7 @@
  */
 import { context } from '@opentelemetry/api';
 import { v7 } from 'uuid';
+import type { EventPayloads, EventType } from '../events/generated/payloads.ts';
 import type { Payload } from '../events/outbox-event.ts';
 import type { EventId } from '../kernel/event-id.ts';
 import { stringifyExactJson } from '../kernel/exact-json.ts';
@@ -18,8 +19,10 @@ export interface EmitTransaction {
   query(text: string, values: unknown[]): Promise<unknown>;
 }
 
-/** `P` is the payload's type: the type generated from the event's schema, where there is one. */
-export interface EmitInput<P = unknown> {
+/** The payload of an event type: the type generated from its schema, or anything for types that have none here. */
+export type PayloadOf<T extends string> = T extends EventType ? EventPayloads[T] : unknown;
+
+export interface EmitInput<T extends string = string> {
   /** Chooses the topic. */
   readonly aggregateType: string;
   /** The record's key: events of one aggregate keep their order. At most 512 bytes. */
@@ -27,9 +30,9 @@ export interface EmitInput<P = unknown> {
   /** `next` lets the database count, by one for each event of the aggregate; null or left out: not counted. */
   readonly aggregateVersion?: bigint | 'next' | null;
   /** Full name of the event's Avro record. */
-  readonly type: string;
+  readonly type: T;
   /** Plain JSON (bigints allowed), or a Uint8Array in Confluent wire format, or null for a tombstone. */
-  readonly payload: P | Uint8Array | null;
+  readonly payload: PayloadOf<T> | Uint8Array | null;
   /** Pins the writer schema; left out: the latest of the subject. */
   readonly schemaId?: number | null;
   readonly headers?: Readonly<Record<string, string>>;
@@ -56,7 +59,7 @@ from (values ($1::uuid, $2::text, $3::text, $4::boolean, $5::bigint, $6::text, $
  * schema here: the relay does, and an event that does not fit becomes a dead letter. Rejects as the driver does; the database's own
  * refusals have SQLSTATEs of class OX (docs/errors.md).
  */
-export async function emit<P>(tx: EmitTransaction, event: EmitInput<P>): Promise<EventId> {
+export async function emit<const T extends string>(tx: EmitTransaction, event: EmitInput<T>): Promise<EventId> {
   const id = event.id ?? newEventId();
   await tx.query(INSERT_EVENT, insertValues(id, event, payloadOf(event.payload)));
   return id;

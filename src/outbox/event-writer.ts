@@ -28,7 +28,7 @@ export interface EventWriter {
 }
 
 /** An event whose version the database counts. */
-export type ApiEvent = Omit<EmitInput, 'aggregateVersion'>;
+export type ApiEvent<T extends string = string> = Omit<EmitInput<T>, 'aggregateVersion'>;
 
 export function createEventWriter(encoder: EventEncoder, routes: TopicRoutes): EventWriter {
   return {

@@ -1,4 +1,7 @@
-/** How the commerce module's rows become events: plain JSON in the form of schemas/commerce.*.avsc. */
+/**
+ * How the commerce module's rows become events: plain JSON in the form of schemas/commerce.*.avsc, which the types generated from them
+ * hold at compile time and the encoder at the write.
+ */
 import type { ApiEvent } from '../../outbox/event-writer.ts';
 import { availableCredit, type Customer } from './customer.ts';
 import { formatAmount } from './money.ts';
@@ -6,7 +9,7 @@ import type { CancelReason, Order, OrderLine } from './order.ts';
 
 type NewOrder = Omit<Order, 'version'>;
 
-export function orderPlaced(order: NewOrder, lines: readonly OrderLine[]): ApiEvent {
+export function orderPlaced(order: NewOrder, lines: readonly OrderLine[]): ApiEvent<'commerce.OrderPlaced'> {
   return {
     aggregateType: 'order',
     aggregateId: order.id,
@@ -25,7 +28,11 @@ export function orderPlaced(order: NewOrder, lines: readonly OrderLine[]): ApiEv
   };
 }
 
-export function orderCancelled(order: NewOrder, reason: CancelReason, note: string | null): ApiEvent {
+export function orderCancelled(
+  order: NewOrder,
+  reason: CancelReason,
+  note: string | null,
+): ApiEvent<'commerce.OrderCancelled'> {
   return {
     aggregateType: 'order',
     aggregateId: order.id,
@@ -44,7 +51,7 @@ export function orderCancelled(order: NewOrder, reason: CancelReason, note: stri
 }
 
 /** `customer` is as it was left. */
-export function creditReserved(customer: Customer, order: NewOrder): ApiEvent {
+export function creditReserved(customer: Customer, order: NewOrder): ApiEvent<'commerce.CreditReserved'> {
   return {
     aggregateType: 'customer',
     aggregateId: customer.id,
@@ -55,7 +62,7 @@ export function creditReserved(customer: Customer, order: NewOrder): ApiEvent {
 }
 
 /** `customer` is as it was left. */
-export function creditReleased(customer: Customer, order: NewOrder): ApiEvent {
+export function creditReleased(customer: Customer, order: NewOrder): ApiEvent<'commerce.CreditReleased'> {
   return {
     aggregateType: 'customer',
     aggregateId: customer.id,

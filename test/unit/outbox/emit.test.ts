@@ -44,4 +44,16 @@ describe('emit', () => {
     assert.deepEqual(await version(7n), [false, 7n]);
     assert.deepEqual(await version(undefined), [false, null]);
   });
+
+  it('takes no payload that the generated type of the event refuses', async () => {
+    const releasedAt = '2026-01-02T03:04:05.000000Z';
+    const payload = { customerId: 'ada', orderId: '1', currency: 'EUR', amount: '1.00', available: '2.00', releasedAt };
+    const driver = { query: async () => {} };
+    const event = { aggregateType: 'customer', aggregateId: 'ada', type: 'commerce.CreditReleased' } as const;
+    await emit(driver, { ...event, payload });
+    await emit(driver, { ...event, payload: new Uint8Array([0]) });
+    await emit(driver, { ...event, type: 'another.Type', payload: { anything: 1 } });
+    // @ts-expect-error: the compiler is what is tested here; an amount is text
+    await emit(driver, { ...event, payload: { ...payload, amount: 1 } });
+  });
 });
