@@ -29,6 +29,20 @@ export async function ensurePartitions(db: Queryable): Promise<number> {
   }
 }
 
+const UPKEEP_INTERVAL_MS = 6 * 3_600_000;
+
+/**
+ * Makes missing partitions now and every six hours, so that a service that is never restarted does not run out of them. Failures go to
+ * `onError` and are tried again at the next turn. Returns how to stop; the timer keeps no process alive.
+ */
+export function keepPartitions(db: Queryable, onError: (error: unknown) => void): () => void {
+  const turn = () => void ensurePartitions(db).catch(onError);
+  turn();
+  const timer = setInterval(turn, UPKEEP_INTERVAL_MS);
+  timer.unref();
+  return () => clearInterval(timer);
+}
+
 /** Whole days after today that have a partition; negative when not even today has one. */
 export async function partitionDaysAhead(db: Queryable): Promise<number> {
   const { rows } = await db.query<{ days: number | null }>(

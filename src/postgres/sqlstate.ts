@@ -21,6 +21,9 @@ const FOREIGN: Readonly<Record<string, { code: ErrorCode; message: string }>> = 
     code: 'INVALID_REQUEST',
     message: 'a JSON text holds a character that Postgres cannot store, such as U+0000',
   },
+  '28000': { code: 'PART_UNREACHABLE', message: 'Postgres refuses the user of DATABASE_URL' },
+  '28P01': { code: 'PART_UNREACHABLE', message: 'Postgres refuses the user or the password of DATABASE_URL' },
+  '3D000': { code: 'PART_UNREACHABLE', message: 'the database of DATABASE_URL does not exist' },
   '53300': { code: 'OVERLOADED', message: 'Postgres has no connection left' },
   '55P03': { code: 'OVERLOADED', message: 'a lock was not free in time' },
   '57014': { code: 'OVERLOADED', message: 'a statement took longer than its time-out' },
@@ -68,6 +71,9 @@ export function ferryErrorOf(error: unknown): FerryError | undefined {
   if (state !== undefined && FOREIGN[state] !== undefined) {
     return new FerryError(FOREIGN[state].code, FOREIGN[state].message, { cause: error });
   }
+  if (isCertificateError(error)) {
+    return new FerryError('PART_UNREACHABLE', 'Postgres’s TLS certificate is not accepted', { cause: error });
+  }
   if (isConnectionError(error))
     return new FerryError('PART_UNREACHABLE', 'Postgres cannot be reached', { cause: error });
   return undefined;
@@ -82,5 +88,14 @@ function isConnectionError(error: Error): boolean {
   // pg has no codes for these; the texts are those of pg 8.23 and pg-pool 3
   return /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error)/.test(
     error.message,
+  );
+}
+
+/** Codes of Node's and OpenSSL's verification, and what pg says of a server without TLS. */
+function isCertificateError(error: Error): boolean {
+  const code = 'code' in error ? String(error.code) : '';
+  return (
+    /^(ERR_TLS_|CERT_|UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_)/.test(code) ||
+    error.message === 'The server does not support SSL connections'
   );
 }

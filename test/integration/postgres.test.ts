@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, describe, it } from 'node:test';
 import { runSql } from '../../src/cli/sql-runner.ts';
+import type { FerryError } from '../../src/kernel/errors.ts';
 import { createPool, type Queryable } from '../../src/postgres/connection.ts';
 import { migrate } from '../../src/postgres/migrate.ts';
 import { partitionDaysAhead } from '../../src/postgres/partitions.ts';
@@ -67,6 +68,36 @@ describe('migrate', () => {
 
   it('makes partitions for 30 days', async () => {
     assert.equal(await partitionDaysAhead(pool), 30);
+  });
+
+  it('says why it cannot get in', async () => {
+    const attempt = (change: (url: URL) => void, POSTGRES_TLS: 'auto' | 'on' = 'auto') => {
+      const url = new URL(stack.databaseUrl);
+      change(url);
+      return migrate({ DATABASE_URL: url.toString(), POSTGRES_TLS, PUBLICATION_NAME: 'p' }, ['ferry']);
+    };
+    const wrong = async (work: Promise<unknown>, message: RegExp) => {
+      await assert.rejects(
+        work,
+        (error: FerryError) => error.code === 'PART_UNREACHABLE' && message.test(error.message),
+      );
+    };
+    await wrong(
+      attempt((url) => {
+        url.password = 'sesame';
+      }),
+      /password/,
+    );
+    await wrong(
+      attempt((url) => {
+        url.pathname = '/nowhere';
+      }),
+      /does not exist/,
+    );
+    await wrong(
+      attempt(() => {}, 'on'),
+      /TLS/,
+    );
   });
 
   it('names the database when it cannot be reached', async () => {
