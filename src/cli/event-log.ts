@@ -11,6 +11,7 @@ import { createDecoder } from '../registry/decoder.ts';
 import { createRegistryClient } from '../registry/registry-client.ts';
 import { SchemaStore } from '../registry/schema-store.ts';
 import { createLogger } from '../telemetry/logger.ts';
+import { requireAddress } from './session.ts';
 
 export interface EventLog {
   readonly log: LogReader;
@@ -23,6 +24,7 @@ const CONNECT_TIMEOUT_MS = 15_000;
 
 /** Throws PART_UNREACHABLE when no broker answers, CONFIG_INVALID when an address is missing. */
 export async function openEventLog(config: Config): Promise<EventLog> {
+  requireAddress(config, 'KAFKA_BROKERS');
   // kafkajs warns about what the thrown error says better
   const options = kafkaOptions(config, 'ferry-cli', createLogger({ ...config, LOG_LEVEL: 'silent' }, { role: 'cli' }));
   const cluster = await withDeadline('reaching Kafka', CONNECT_TIMEOUT_MS, openCluster(options)).catch((cause) => {
@@ -31,13 +33,10 @@ export async function openEventLog(config: Config): Promise<EventLog> {
   const catalog = new TopicCatalog(options, cluster, { partitions: 1, replicationFactor: -1 });
   return {
     log: new LogReader(cluster),
-    decoder: createDecoder({ store: new SchemaStore(createRegistryClient({ url: requireRegistry(config) })) }),
+    decoder: createDecoder({
+      store: new SchemaStore(createRegistryClient({ url: requireAddress(config, 'SCHEMA_REGISTRY_URL') })),
+    }),
     topicExists: async (topic) => (await catalog.lookUp(topic)) !== null,
     close: () => cluster.disconnect(),
   };
-}
-
-export function requireRegistry(config: Config): string {
-  if (config.SCHEMA_REGISTRY_URL !== undefined) return config.SCHEMA_REGISTRY_URL;
-  throw new FerryError('PART_UNREACHABLE', 'SCHEMA_REGISTRY_URL is not set, and no stack runs in this home');
 }

@@ -23,6 +23,7 @@ export interface CliDependencies {
 /** Runs the command of `argv` (without node and script); resolves with the exit code, everything printed. */
 export async function runCli(argv: readonly string[], dependencies: CliDependencies): Promise<number> {
   let exitCode: number = EXIT.fine;
+  process.stdout.on('error', endOnBrokenPipe);
   const program = createProgram(dependencies, (code) => {
     exitCode = code;
   });
@@ -91,6 +92,12 @@ function createProgram({ environment, startService }: CliDependencies, exit: (co
     runTests(args),
   ).argument('[suite-and-files...]', 'suites, and texts that file paths must have in them');
   return program;
+}
+
+/** Whoever read our output (`| head`) has seen enough. */
+function endOnBrokenPipe(error: NodeJS.ErrnoException): void {
+  if (error.code === 'EPIPE') process.exit(EXIT.fine);
+  throw error;
 }
 
 function wholeNumber(minimum: number, maximum: number): (text: string) => number {

@@ -10,9 +10,8 @@ import {
   pushSchemas,
   type SchemaContext,
 } from '../registry/schema-push.ts';
-import { requireRegistry } from './event-log.ts';
 import { EXIT } from './exit-codes.ts';
-import { type Session, sessionConfig } from './session.ts';
+import { requireAddress, type Session, sessionConfig } from './session.ts';
 import { routesOf } from './tail-command.ts';
 import { plainTable } from './terminal.ts';
 
@@ -41,7 +40,7 @@ export async function pushAllSchemas(config: Config): Promise<void> {
 
 function schemaContext(config: Config): SchemaContext {
   return {
-    client: createRegistryClient({ url: requireRegistry(config) }),
+    client: createRegistryClient({ url: requireAddress(config, 'SCHEMA_REGISTRY_URL') }),
     files: readSchemaFiles(config.SCHEMAS_DIR),
     routes: routesOf(config),
     naming: config.SUBJECT_NAMING,

@@ -6,6 +6,7 @@ import { join, resolve } from 'node:path';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/variables.ts';
 import { Home } from '../embedded/home.ts';
+import { FerryError } from '../kernel/errors.ts';
 import { createTerminal, type Terminal } from './terminal.ts';
 
 export const REPOSITORY = resolve(import.meta.dirname, '../..');
@@ -55,4 +56,11 @@ export function partsEnvironment(session: Session): Environment {
 /** The configuration with which a command speaks to the parts. Throws CONFIG_INVALID. */
 export function sessionConfig(session: Session): Config {
   return loadConfig(partsEnvironment(session));
+}
+
+/** The address of a part. Throws PART_UNREACHABLE when none is set and the home has none either. */
+export function requireAddress(config: Config, name: 'DATABASE_URL' | 'KAFKA_BROKERS' | 'SCHEMA_REGISTRY_URL'): string {
+  const address = config[name];
+  if (address !== undefined) return address;
+  throw new FerryError('PART_UNREACHABLE', `${name} is not set, and nothing was ever started in ${config.FERRY_HOME}`);
 }

@@ -3,10 +3,10 @@ import type { Config } from '../config/variables.ts';
 import { coerceError, describeError } from '../kernel/errors.ts';
 import { createPool } from '../postgres/connection.ts';
 import { createRegistryClient } from '../registry/registry-client.ts';
-import { openEventLog, requireRegistry } from './event-log.ts';
+import { openEventLog } from './event-log.ts';
 import { EXIT } from './exit-codes.ts';
 import { type CheckpointStatus, readCheckpointStatus, readSlotStatus, type SlotStatus } from './relay-status.ts';
-import { type Session, sessionConfig } from './session.ts';
+import { requireAddress, type Session, sessionConfig } from './session.ts';
 import { bold, green, plainTable, red } from './terminal.ts';
 
 export interface PartStatus {
@@ -56,7 +56,7 @@ export async function readStatus(session: Session): Promise<Status> {
     attempt(() => readReadiness(httpUrl)),
     attempt(() => readDatabase(config)),
     attempt(() => readKafka(config)),
-    attempt(async () => createRegistryClient({ url: requireRegistry(config) }).subjects()),
+    attempt(async () => createRegistryClient({ url: requireAddress(config, 'SCHEMA_REGISTRY_URL') }).subjects()),
   ]);
   const state = http.value?.relayState ?? slot.value?.state ?? 'unknown';
   return {
@@ -100,6 +100,7 @@ function partStatus({ error }: Attempt<unknown>): PartStatus {
 }
 
 async function readDatabase(config: Config): Promise<SlotStatus> {
+  requireAddress(config, 'DATABASE_URL');
   const pool = createPool(config, 'ferry-status', { max: 1, statementTimeoutMs: 10_000 });
   try {
     return await readSlotStatus(pool, config.RELAY_NAME);

@@ -27,8 +27,9 @@ export async function runUp(session: Session, options: UpOptions): Promise<void>
   }
   const stop = onStopSignal(() => session.home.killRecorded());
   const scope = new Scope();
+  const ending = new AbortController();
   try {
-    await start(session, options, scope, stop.signal);
+    await start(session, options, scope, AbortSignal.any([stop.signal, ending.signal]));
     printAccess(session);
     process.send?.({ kind: 'ready' });
     await stop.requested;
@@ -36,6 +37,7 @@ export async function runUp(session: Session, options: UpOptions): Promise<void>
   } catch (error) {
     if (!stop.signal.aborted) throw error;
   } finally {
+    ending.abort(); // before anything is stopped: what ends from here on is not to be started again
     await scope.close();
     stop.release();
     if (process.connected) process.disconnect();

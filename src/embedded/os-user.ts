@@ -3,7 +3,7 @@
  * else `nobody` (no user is ever created: Ferry changes nothing outside its own directories).
  */
 import { execFileSync } from 'node:child_process';
-import { chownSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { FerryError } from '../kernel/errors.ts';
 
@@ -18,6 +18,8 @@ export interface RunAs {
   readonly command: string;
   readonly args: readonly string[];
   readonly user?: OsUser;
+  /** Owner on disk of what the program writes. */
+  readonly owner?: { readonly uid: number; readonly gid: number };
 }
 
 /** Undefined when this process is not root and Postgres can run as whoever runs Ferry. */
@@ -32,26 +34,28 @@ export function unprivilegedUser(): OsUser | undefined {
 }
 
 /**
- * The command line that runs `command` as the user. Where the user cannot enter a directory on the way (a clone in /root, which is
- * 0700), `setpriv` leaves the process the one capability that passes such directories; without setpriv that is HOME_UNUSABLE.
+ * The command line that runs `command` as the user. Where the user cannot enter a directory on the way to one of `paths` (a clone in
+ * /root, which is 0700), the program runs in a user namespace instead, in which root bears the user's name: it is root for the file
+ * system and not root for Postgres. Where the system allows no namespaces that is HOME_UNUSABLE.
  */
 export function runAs(user: OsUser | undefined, command: string, args: readonly string[], paths: string[]): RunAs {
   if (user === undefined) return { command, args };
   const closed = paths.map((path) => closedDirectory(user, path)).find((directory) => directory !== undefined);
-  if (closed === undefined) return { command, args, user };
-  if (!hasSetpriv()) {
+  if (closed === undefined) return { command, args, user, owner: user };
+  const namespace = ['--user', `--map-user=${user.uid}`, `--map-group=${user.gid}`];
+  if (!succeeds('unshare', [...namespace, 'true'])) {
     throw new FerryError(
       'HOME_UNUSABLE',
       `Postgres runs as user ${user.name}, who cannot enter ${closed}: run \`chmod o+x ${closed}\`, or keep Ferry elsewhere`,
     );
   }
-  const ids = [`--reuid=${user.uid}`, `--regid=${user.gid}`, '--clear-groups'];
-  const capability = ['--inh-caps=+dac_override', '--ambient-caps=+dac_override'];
-  return { command: 'setpriv', args: [...ids, ...capability, '--', command, ...args] };
+  return { command: 'unshare', args: [...namespace, '--', command, ...args], owner: { uid: 0, gid: 0 } };
 }
 
-export function giveTo(user: OsUser | undefined, path: string): void {
-  if (user !== undefined) chownSync(path, user.uid, user.gid);
+/** Makes `owner` the owner of a directory and all in it, unless it is. */
+export function giveTo(owner: RunAs['owner'], path: string): void {
+  if (owner === undefined || statSync(path).uid === owner.uid) return;
+  execFileSync('chown', ['-R', `${owner.uid}:${owner.gid}`, path]);
 }
 
 /** The first directory above `path` that the user may not enter. */
@@ -65,9 +69,9 @@ function closedDirectory(user: OsUser, path: string): string | undefined {
   }
 }
 
-function hasSetpriv(): boolean {
+function succeeds(command: string, args: string[]): boolean {
   try {
-    execFileSync('setpriv', ['--version'], { stdio: 'ignore' });
+    execFileSync(command, args, { stdio: 'ignore' });
     return true;
   } catch {
     return false;

@@ -46,16 +46,16 @@ export class EmbeddedPart {
     await this.#recipe.prepare();
     const child = await Child.start({ name: this.name, ...this.#recipe.command() });
     this.#child = child;
+    try {
+      await child.waitUntilReady(() => this.#recipe.probe(), this.#recipe.readyTimeoutMs);
+    } catch (error) {
+      await this.kill();
+      throw error;
+    }
     this.#expectedToRun = true;
     child.exited.then((exit) => {
       if (this.#child === child && this.#expectedToRun) this.#onDeath(this, exit);
     });
-    await child
-      .waitUntilReady(() => this.#recipe.probe(), this.#recipe.readyTimeoutMs)
-      .catch(async (error) => {
-        await this.kill();
-        throw error;
-      });
   }
 
   /** Ends it cleanly; resolves when the process is gone. */

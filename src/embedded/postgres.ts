@@ -37,18 +37,17 @@ export function postgresUrl(home: Home, port: number, database: string): string 
 export function postgresRecipe(home: Home, port: number, sql: SqlRunner): PartRecipe {
   const data = home.path('postgres');
   const binaries = findPostgresBinaries();
-  const user = unprivilegedUser();
+  const settings = Object.entries({ ...SERVER_SETTINGS, port: String(port) });
+  const args = ['-D', data, ...settings.flatMap(([name, value]) => ['-c', `${name}=${value}`])];
+  const server = runAs(unprivilegedUser(), binaries.postgres, args, [data, binaries.postgres]);
   return {
     name: 'postgres',
     port,
     prepare: async () => {
       if (!existsSync(data)) await initialise(home, data);
+      giveTo(server.owner, data); // the way in may have been opened or closed since the last start
     },
-    command: () => {
-      const settings = Object.entries({ ...SERVER_SETTINGS, port: String(port) });
-      const args = ['-D', data, ...settings.flatMap(([name, value]) => ['-c', `${name}=${value}`])];
-      return { home, env: ENVIRONMENT, ...runAs(user, binaries.postgres, args, [data, binaries.postgres]) };
-    },
+    command: () => ({ home, env: ENVIRONMENT, ...server }),
     probe: () => sql(postgresUrl(home, port, 'postgres'), 'select 1'),
     readyTimeoutMs: 60_000,
     stopSignals: [
@@ -61,18 +60,16 @@ export function postgresRecipe(home: Home, port: number, sql: SqlRunner): PartRe
 /** Made aside and renamed, so that a cluster is whole or absent; a kill in the middle costs nothing but time. */
 async function initialise(home: Home, data: string): Promise<void> {
   const { initdb } = findPostgresBinaries();
-  const user = unprivilegedUser();
   const draft = home.path('postgres.draft');
   const passwordFile = home.path('postgres.initial');
-  rmSync(draft, { recursive: true, force: true });
-  mkdirSync(draft, { mode: 0o700 });
-  giveTo(user, draft);
-  writeFileSync(passwordFile, home.secret('postgres'), { mode: 0o600 });
-  giveTo(user, passwordFile);
   const args = ['-D', draft, '-U', 'postgres', `--pwfile=${passwordFile}`, '--auth=scram-sha-256'];
   args.push('--encoding=UTF8', '--locale=C', '--no-sync', '--no-instructions');
+  const command = runAs(unprivilegedUser(), initdb, args, [draft, initdb]);
+  rmSync(draft, { recursive: true, force: true });
+  mkdirSync(draft, { mode: 0o700 });
+  writeFileSync(passwordFile, home.secret('postgres'), { mode: 0o600 });
+  for (const path of [draft, passwordFile]) giveTo(command.owner, path);
   try {
-    const command = runAs(user, initdb, args, [draft, initdb]);
     await run(command.command, [...command.args], {
       env: { ...process.env, ...ENVIRONMENT },
       cwd: '/',
@@ -81,7 +78,7 @@ async function initialise(home: Home, data: string): Promise<void> {
     renameSync(draft, data);
   } catch (cause) {
     const output = String((cause as { stderr?: string }).stderr ?? '').trim();
-    throw new FerryError('PART_UNREACHABLE', `initdb failed in ${home.directory}: ${output}`, { cause });
+    throw new FerryError('PART_UNREACHABLE', `initdb failed in ${home.directory}: ${output}`);
   } finally {
     rmSync(passwordFile, { force: true });
     rmSync(draft, { recursive: true, force: true });
