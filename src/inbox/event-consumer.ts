@@ -2,7 +2,7 @@
  * Consumes events so that each has its effect once, whatever Kafka delivers again: the event's id goes into the inbox in the Postgres
  * transaction of the effect, and the offset is committed after it. A batch of records shares one transaction.
  */
-import { context, SpanKind, SpanStatusCode, type Tracer, trace } from '@opentelemetry/api';
+import { type Span, SpanKind, SpanStatusCode, type Tracer } from '@opentelemetry/api';
 import type { EventDecoder } from '../events/decoder.ts';
 import type { KafkaOptions } from '../kafka/client.ts';
 import { GroupConsumer } from '../kafka/consumer.ts';
@@ -16,10 +16,10 @@ import { contextFromTraceparent } from '../telemetry/traces.ts';
 import { type ConsumedEvent, isUnreadable, readEvent, type UnreadableRecord } from './consumed-event.ts';
 
 /**
- * Applies one event through `tx`, and through nothing else: it may be rolled back and called again. An event that it does not know it
- * leaves alone. What it throws is tried again without end, so it throws only what may pass.
+ * Applies events of one partition, in their order, through `tx` and through nothing else: it may be rolled back and called again. Events
+ * that it does not know it leaves alone. What it throws is tried again without end, so it throws only what may pass.
  */
-export type EventHandler = (tx: Queryable, event: ConsumedEvent) => Promise<void>;
+export type EventHandler = (tx: Queryable, events: readonly ConsumedEvent[]) => Promise<void>;
 
 export interface EventConsumerOptions {
   readonly kafka: KafkaOptions;
@@ -74,17 +74,16 @@ function skip({ logger, metrics, group }: EventConsumerOptions, { code, message,
   logger.error({ code, group, ...source, offset: String(source.offset) }, `record skipped: ${message}`);
 }
 
-/** Applies the events that the inbox does not have yet, in their order; returns how many. */
+/** Applies the events that the inbox does not have yet; returns how many. */
 async function applyOnce(
   options: EventConsumerOptions,
   tx: Queryable,
   events: readonly ConsumedEvent[],
 ): Promise<number> {
-  const fresh = await claimEvents(tx, options.group, events);
-  const applied = fresh.size;
-  for (const event of events) {
-    if (fresh.delete(event.id)) await applyTraced(options, tx, event);
-  }
+  const claimed = await claimEvents(tx, options.group, events);
+  const applied = claimed.size;
+  const fresh = events.filter(({ id }) => claimed.delete(id)); // the first of an id that came twice
+  if (applied > 0) await applyTraced(options, tx, fresh);
   return applied;
 }
 
@@ -100,13 +99,24 @@ async function claimEvents(tx: Queryable, group: string, events: readonly Consum
   return new Set(rows.map((row) => row.event_id));
 }
 
-/** One span an event, the last of the trace that began with its write. No key and no value stands in it. */
+/** One span an event, the last of the trace that began with its write; each lasts as the batch does. No key and no value stands in it. */
 async function applyTraced(
-  { tracer, handler, group }: EventConsumerOptions,
+  options: EventConsumerOptions,
   tx: Queryable,
-  event: ConsumedEvent,
+  events: readonly ConsumedEvent[],
 ): Promise<void> {
-  const parent = contextFromTraceparent(event.traceparent);
+  const spans = events.map((event) => startSpan(options, event));
+  try {
+    await options.handler(tx, events);
+  } catch (error) {
+    for (const span of spans) span.setStatus({ code: SpanStatusCode.ERROR, message: coerceError(error).name });
+    throw error;
+  } finally {
+    for (const span of spans) span.end();
+  }
+}
+
+function startSpan({ tracer, group }: EventConsumerOptions, event: ConsumedEvent): Span {
   const attributes = {
     'messaging.system': 'kafka',
     'messaging.operation.type': 'process',
@@ -117,13 +127,9 @@ async function applyTraced(
     'ferry.event.id': event.id,
     'ferry.event.type': event.type,
   };
-  const span = tracer.startSpan('ferry.consume', { kind: SpanKind.CONSUMER, attributes }, parent);
-  try {
-    await context.with(trace.setSpan(parent, span), () => handler(tx, event));
-  } catch (error) {
-    span.setStatus({ code: SpanStatusCode.ERROR, message: coerceError(error).name });
-    throw error;
-  } finally {
-    span.end();
-  }
+  return tracer.startSpan(
+    'ferry.consume',
+    { kind: SpanKind.CONSUMER, attributes },
+    contextFromTraceparent(event.traceparent),
+  );
 }

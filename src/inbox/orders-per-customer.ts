@@ -20,27 +20,39 @@ export function startOrdersPerCustomer({ routes, topicPrefix, ...options }: Proj
     ...options,
     group: `${topicPrefix}orders-per-customer`,
     topics: [routes.topicOf('order')],
-    handler: projectOrder,
+    handler: projectOrders,
   });
 }
 
-/** Counts an order event; others are left alone. Sums do not depend on the order in which partitions are read. */
-export async function projectOrder(tx: Queryable, event: ConsumedEvent): Promise<void> {
-  if (event.value === null) return; // a tombstone says nothing of an order
-  switch (event.type) {
-    case 'commerce.OrderPlaced':
-      return countOrder(tx, 'placed', event.value as OrderFacts);
-    case 'commerce.OrderCancelled':
-      return countOrder(tx, 'cancelled', event.value as OrderFacts);
-  }
-}
+const COUNTED_AS: Readonly<Record<string, 'placed' | 'cancelled'>> = {
+  'commerce.OrderPlaced': 'placed',
+  'commerce.OrderCancelled': 'cancelled',
+};
 
-async function countOrder(tx: Queryable, what: 'placed' | 'cancelled', order: OrderFacts): Promise<void> {
+/** Counts order events; others, and tombstones, are left alone. Sums do not depend on the order in which partitions are read. */
+export async function projectOrders(tx: Queryable, events: readonly ConsumedEvent[]): Promise<void> {
+  const counted = events.flatMap(({ type, value }) => {
+    const countedAs = COUNTED_AS[type];
+    return countedAs === undefined || value === null ? [] : [{ countedAs, ...(value as OrderFacts) }];
+  });
+  if (counted.length === 0) return;
+  // Rows are locked in the order of their keys, the same for every member: none waits for another in a circle.
   await tx.query(
-    `insert into commerce.orders_per_customer as kept (customer_id, currency, ${what}, ${what}_total)
-     values ($1, $2, 1, $3)
+    `insert into commerce.orders_per_customer as kept
+            (customer_id, currency, placed, placed_total, cancelled, cancelled_total)
+     select customer_id, currency,
+            count(*) filter (where counted_as = 'placed'), coalesce(sum(total) filter (where counted_as = 'placed'), 0),
+            count(*) filter (where counted_as = 'cancelled'), coalesce(sum(total) filter (where counted_as = 'cancelled'), 0)
+     from unnest($1::text[], $2::text[], $3::text[], $4::numeric[]) as event(counted_as, customer_id, currency, total)
+     group by customer_id, currency order by customer_id, currency
      on conflict (customer_id, currency) do update
-     set ${what} = kept.${what} + 1, ${what}_total = kept.${what}_total + excluded.${what}_total`,
-    [order.customerId, order.currency, order.total],
+     set placed = kept.placed + excluded.placed, placed_total = kept.placed_total + excluded.placed_total,
+         cancelled = kept.cancelled + excluded.cancelled, cancelled_total = kept.cancelled_total + excluded.cancelled_total`,
+    [
+      counted.map(({ countedAs }) => countedAs),
+      counted.map(({ customerId }) => customerId),
+      counted.map(({ currency }) => currency),
+      counted.map(({ total }) => total),
+    ],
   );
 }

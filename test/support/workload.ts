@@ -22,6 +22,8 @@ export interface WorkloadOptions {
   /** Ends when so many rows are committed, or when `signal` fires, whichever is first. */
   readonly rows?: number;
   readonly signal?: AbortSignal;
+  /** About how many rows a second all writers commit together; default: as many as they can. */
+  readonly rowsPerSecond?: number;
   /** Most rows in one transaction; default 5,000. */
   readonly largestTransaction?: number;
   /** Called with each transaction that is known to be committed. */
@@ -123,7 +125,9 @@ class Writer {
   async run(isOver: () => boolean): Promise<void> {
     try {
       await this.#connect();
+      const startedAt = performance.now();
       while (!isOver()) {
+        await this.#keepPace(startedAt);
         const kind = this.#random.weighted(KINDS).kind;
         await this.#transaction(kind);
         this.#tally.transactions[kind] += 1;
@@ -133,6 +137,14 @@ class Writer {
     } finally {
       await this.#client?.end().catch(() => {});
     }
+  }
+
+  /** Waits as long as all writers together are ahead of the rate. */
+  async #keepPace(startedAt: number): Promise<void> {
+    const { rowsPerSecond, signal } = this.#options;
+    if (rowsPerSecond === undefined) return;
+    const aheadMs = (this.#tally.committedRows / rowsPerSecond) * 1_000 - (performance.now() - startedAt);
+    if (aheadMs > 0) await sleep(aheadMs, signal);
   }
 
   async #transaction(kind: TransactionKind): Promise<void> {
