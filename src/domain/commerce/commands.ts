@@ -16,16 +16,7 @@ import {
   refusal,
 } from './order.ts';
 import { creditReleased, creditReserved, orderCancelled, orderPlaced } from './order-events.ts';
-import {
-  databaseTime,
-  insertCustomer,
-  insertOrder,
-  insertOrderLines,
-  lockCustomer,
-  lockOrder,
-  updateCustomer,
-  updateOrder,
-} from './repository.ts';
+import { insertCustomer, insertOrder, lockCustomer, lockOrder, updateCustomer, updateOrder } from './repository.ts';
 
 export interface OrderChange {
   readonly order: Order;
@@ -44,11 +35,11 @@ export async function placeOrder(
   request: OrderRequest,
 ): Promise<OrderChange> {
   const total = checkOrderRequest(request);
-  const customer = await lockCustomer(tx, request.customerId);
-  if (customer === null) throw refusal('customer-known', '/customerId', 'there is no such customer');
+  const locked = await lockCustomer(tx, request.customerId);
+  if (locked === null) throw refusal('customer-known', '/customerId', 'there is no such customer');
+  const { customer, now } = locked;
   const charged = reserveCredit(customer, total, request.currency);
 
-  const now = await databaseTime(tx);
   const placed = {
     id: v7(),
     customerId: customer.id,
@@ -64,8 +55,7 @@ export async function placeOrder(
   const event = await events.write(tx, orderPlaced(placed, request.lines), 'application');
   await events.write(tx, creditReserved(charged, placed), 'application');
   const order = { ...placed, version: event.aggregateVersion };
-  await insertOrder(tx, order);
-  await insertOrderLines(tx, order.id, request.lines);
+  await insertOrder(tx, order, request.lines);
   await updateCustomer(tx, charged);
   await recordAudit(tx, actor, { action: 'order.place', subject: `order/${order.id}`, eventId: event.id });
   return { order, eventId: event.id };
@@ -81,11 +71,11 @@ export async function cancelOrder(
   const order = await lockOrder(tx, request.orderId);
   if (order === null) throw new FerryError('NOT_FOUND', `there is no order ${request.orderId}`);
   checkTransition(order, 'cancelled');
-  const customer = await lockCustomer(tx, order.customerId);
-  if (customer === null) throw new Error(`order ${order.id} has no customer`);
-  const relieved = releaseCredit(customer, order.total);
+  const locked = await lockCustomer(tx, order.customerId);
+  if (locked === null) throw new Error(`order ${order.id} has no customer`);
+  const relieved = releaseCredit(locked.customer, order.total);
 
-  const cancelled = { ...order, status: 'cancelled' as const, changedAt: await databaseTime(tx) };
+  const cancelled = { ...order, status: 'cancelled' as const, changedAt: locked.now };
   const event = await events.write(tx, orderCancelled(cancelled, request.reason, request.note), 'application');
   await events.write(tx, creditReleased(relieved, cancelled), 'application');
   const changed = { ...cancelled, version: event.aggregateVersion };
@@ -104,8 +94,8 @@ export async function setCustomerCredit(
   const { customerId: id, currency, creditLimit } = request;
   const fresh: Customer = { id, currency, creditLimit, creditReserved: NO_AMOUNT };
   const isNew = await insertCustomer(tx, fresh);
-  const known = isNew ? fresh : await lockCustomer(tx, id);
-  if (known === null) throw new Error(`customer ${id} vanished`);
+  const known = isNew ? fresh : (await lockCustomer(tx, id))?.customer;
+  if (known === undefined) throw new Error(`customer ${id} vanished`);
   const changed = changeCredit(known, creditLimit, currency);
   await updateCustomer(tx, changed);
   await recordAudit(tx, actor, { action: 'customer.credit', subject: `customer/${id}`, eventId: null });

@@ -20,13 +20,17 @@ function customerOf(row: CustomerRow): Customer {
   };
 }
 
-/** Holds the customer until the transaction ends, so that its orders are decided one after another; null if there is none. */
-export async function lockCustomer(tx: Queryable, id: string): Promise<Customer | null> {
-  const { rows } = await tx.query<CustomerRow>(
-    'select id, currency, credit_limit, credit_reserved from commerce.customers where id = $1 for update',
+/**
+ * Holds the customer until the transaction ends, so that its orders are decided one after another; null if there is none. `now` is the
+ * database's clock under the lock, RFC 3339 with microseconds: one clock for all instances.
+ */
+export async function lockCustomer(tx: Queryable, id: string): Promise<{ customer: Customer; now: string } | null> {
+  const { rows } = await tx.query<CustomerRow & { now: string }>(
+    `select id, currency, credit_limit, credit_reserved, clock_timestamp() as now
+     from commerce.customers where id = $1 for update`,
     [id],
   );
-  return rows[0] === undefined ? null : customerOf(rows[0]);
+  return rows[0] === undefined ? null : { customer: customerOf(rows[0]), now: rows[0].now };
 }
 
 export async function findCustomer(db: Queryable, id: string): Promise<Customer | null> {
@@ -87,28 +91,26 @@ function orderOf(row: OrderRow): Order {
   };
 }
 
-export async function insertOrder(tx: Queryable, order: Order): Promise<void> {
-  await tx.query(`insert into commerce.orders (${ORDER_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, [
-    order.id,
-    order.customerId,
-    order.status,
-    order.currency,
-    order.total,
-    order.version,
-    order.customerEmail,
-    order.shippingAddress,
-    order.placedAt,
-    order.changedAt,
-  ]);
-}
-
-export async function insertOrderLines(tx: Queryable, orderId: string, lines: readonly OrderLine[]): Promise<void> {
+/** One statement for the order and its lines: each trip to the database counts while the customer is locked. */
+export async function insertOrder(tx: Queryable, order: Order, lines: readonly OrderLine[]): Promise<void> {
   await tx.query(
-    `insert into commerce.order_lines (order_id, position, sku, quantity, unit_price)
-     select $1, position, sku, quantity, unit_price
-     from unnest($2::text[], $3::int[], $4::bigint[]) with ordinality as line (sku, quantity, unit_price, position)`,
+    `with placed as (
+       insert into commerce.orders (${ORDER_COLUMNS}) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) returning id
+     )
+     insert into commerce.order_lines (order_id, position, sku, quantity, unit_price)
+     select placed.id, line.position, line.sku, line.quantity, line.unit_price
+     from placed, unnest($11::text[], $12::int[], $13::bigint[]) with ordinality as line (sku, quantity, unit_price, position)`,
     [
-      orderId,
+      order.id,
+      order.customerId,
+      order.status,
+      order.currency,
+      order.total,
+      order.version,
+      order.customerEmail,
+      order.shippingAddress,
+      order.placedAt,
+      order.changedAt,
       lines.map(({ sku }) => sku),
       lines.map(({ quantity }) => quantity),
       lines.map(({ unitPrice }) => unitPrice),
@@ -164,11 +166,4 @@ export async function listOrders(db: Queryable, filter: OrderFilter): Promise<Or
     [filter.customerId, filter.status, filter.before, filter.limit],
   );
   return rows.map(orderOf);
-}
-
-/** The database's clock, RFC 3339 with microseconds: one clock for all instances. */
-export async function databaseTime(db: Queryable): Promise<string> {
-  const { rows } = await db.query<{ now: string }>('select clock_timestamp() as now');
-  if (rows[0] === undefined) throw new Error('Postgres did not tell the time');
-  return rows[0].now;
 }
