@@ -32,6 +32,12 @@ export interface IntakeOptions {
   readonly onRefusal: (error: FerryError) => void;
 }
 
+/** What an item costs besides its event: else small transactions without events would queue without bound. */
+const ITEM_BYTES = 128;
+
+/** A heartbeat's nonce is a UUID; anybody may emit messages under our prefix, so longer ones are not even kept. */
+const NONCE_BYTES = 36;
+
 interface OpenTransaction {
   readonly commitLsn: Lsn;
   /** Already published as a whole. */
@@ -51,6 +57,7 @@ export class Intake implements ChangeSink {
   #head = 0;
   #bytes = 0;
   #paused = false;
+  #refused = false;
 
   constructor(checkpoint: Pick<Checkpoint, 'endLsn' | 'partial'>, options: IntakeOptions) {
     this.#endLsn = checkpoint.endLsn;
@@ -58,9 +65,14 @@ export class Intake implements ChangeSink {
     this.#options = options;
   }
 
+  /** Nothing queued. */
+  get empty(): boolean {
+    return this.#head === this.#items.length;
+  }
+
   /** Nothing queued and no transaction half received. */
   get idle(): boolean {
-    return this.#head === this.#items.length && this.#open === null;
+    return this.empty && this.#open === null;
   }
 
   get fillRatio(): number {
@@ -89,7 +101,7 @@ export class Intake implements ChangeSink {
       this.#items = this.#items.slice(this.#head);
       this.#head = 0;
     }
-    if ('bytes' in item) this.#bytes -= item.bytes;
+    this.#bytes -= sizeOf(item);
     if (this.#paused && this.#bytes < this.#options.maxBytes / 2) {
       this.#paused = false;
       this.#options.resume();
@@ -98,10 +110,11 @@ export class Intake implements ChangeSink {
   }
 
   onKeepalive(lsn: Lsn, replyRequested: boolean): void {
-    this.#options.onKeepalive(lsn, replyRequested);
+    if (!this.#refused) this.#options.onKeepalive(lsn, replyRequested);
   }
 
   onChange(change: Change): void {
+    if (this.#refused) return; // the session is ending: nothing behind the hole may still be published
     switch (change.kind) {
       case 'begin':
         this.#begin(change);
@@ -119,9 +132,7 @@ export class Intake implements ChangeSink {
         break;
       }
       case 'message':
-        if (this.#next() !== null && change.prefix === this.#options.heartbeatPrefix) {
-          this.#open?.heartbeats.push(change.content.toString());
-        }
+        if (this.#next() !== null && change.prefix === this.#options.heartbeatPrefix) this.#heartbeat(change.content);
         break;
       case 'ignored':
         if (change.countsInSeq) this.#next();
@@ -138,7 +149,10 @@ export class Intake implements ChangeSink {
     const drop = commitLsn < this.#endLsn;
     let skip = 0;
     if (!drop && this.#partial !== null) {
-      if (commitLsn !== this.#partial.commitLsn) this.#refusePartial(commitLsn, this.#partial);
+      if (commitLsn !== this.#partial.commitLsn || xid !== this.#partial.xid) {
+        this.#refusePartial(commitLsn, this.#partial);
+        return;
+      }
       skip = this.#partial.seq;
       this.#partial = null;
     }
@@ -146,7 +160,14 @@ export class Intake implements ChangeSink {
     if (!drop) this.#push({ kind: 'begin', commitLsn, xid, commitTimeMs });
   }
 
+  /** Ours are alone in their transaction. */
+  #heartbeat(content: Buffer): void {
+    const heartbeats = this.#open?.heartbeats;
+    if (content.length === NONCE_BYTES && heartbeats?.length === 0) heartbeats.push(content.toString());
+  }
+
   #refusePartial(commitLsn: Lsn, partial: Partial): void {
+    this.#refused = true;
     const message =
       `a part of the transaction at ${formatLsn(partial.commitLsn)} (xid ${partial.xid}) was published, ` +
       `but the slot goes on with ${formatLsn(commitLsn)}: the rest of it cannot be read`;
@@ -173,11 +194,15 @@ export class Intake implements ChangeSink {
 
   #push(item: Item): void {
     this.#items.push(item);
-    if ('bytes' in item) this.#bytes += item.bytes;
+    this.#bytes += sizeOf(item);
     if (!this.#paused && this.#bytes > this.#options.maxBytes) {
       this.#paused = true;
       this.#options.pause();
     }
     this.#options.onItem();
   }
+}
+
+function sizeOf(item: Item): number {
+  return 'bytes' in item ? ITEM_BYTES + item.bytes : ITEM_BYTES;
 }

@@ -27,12 +27,16 @@ export function changeStreamOpener(settings: ConnectionSettings, target: Replica
   };
 }
 
-/** Keeps what the server sent along with its answer to START_REPLICATION until somebody takes it; the socket is paused meanwhile. */
-class Gate {
+/**
+ * Keeps what the server sent along with its answer to START_REPLICATION until somebody takes it; the socket is paused meanwhile. Closes
+ * for good at the first change that cannot be handed on: what comes after it would leave a hole behind.
+ */
+export class Gate {
   readonly failed = Promise.withResolvers<Error>();
   readonly #early: Array<() => void> = [];
   #decoder: ChangeDecoder | null = null;
   #sink: ChangeSink | null = null;
+  #closed = false;
 
   open(sink: ChangeSink): void {
     this.#sink = sink;
@@ -41,6 +45,7 @@ class Gate {
   }
 
   onData(payload: Buffer): void {
+    if (this.#closed) return;
     if (this.#decoder === null) {
       this.#early.push(() => this.onData(payload));
       return;
@@ -48,11 +53,13 @@ class Gate {
     try {
       this.#decoder.take(payload);
     } catch (error) {
+      this.#closed = true;
       this.failed.resolve(coerceError(error)); // thrown into the library's socket callback it would end the process
     }
   }
 
   onKeepalive(lsn: Lsn, replyRequested: boolean): void {
+    if (this.#closed) return;
     if (this.#sink === null) this.#early.push(() => this.onKeepalive(lsn, replyRequested));
     else this.#sink.onKeepalive(lsn, replyRequested);
   }

@@ -93,6 +93,7 @@ export class OutboxRowDecoder {
 
   #scan(tuple: Buffer): void {
     this.#tuple = tuple;
+    this.#starts.fill(-1);
     const count = Math.min(tuple.readUInt16BE(0), this.#starts.length);
     let at = 2;
     for (let i = 0; i < count; i++) {
@@ -102,9 +103,7 @@ export class OutboxRowDecoder {
         this.#starts[i] = at + 4;
         at += 4 + length;
         this.#ends[i] = at;
-      } else if (kind === NULL) {
-        this.#starts[i] = -1;
-      } else {
+      } else if (kind !== NULL) {
         throw new RowError(String(i), 'came in a form other than text'); // unchanged TOAST cannot occur in an insert
       }
     }
