@@ -62,12 +62,12 @@ export class LogReader {
       this.#offsets(topic, partitions, EARLIEST, READ_UNCOMMITTED),
       this.#offsets(topic, partitions, LATEST, until === 'high-watermark' ? READ_UNCOMMITTED : READ_COMMITTED),
     ]);
-    return partitions.map((partition) => ({
-      topic,
-      partition,
-      from: from.get(partition) ?? 0n,
-      to: to.get(partition) ?? 0n,
-    }));
+    return partitions.map((partition) => {
+      const range = { topic, partition, from: from.get(partition), to: to.get(partition) };
+      if (range.from === undefined || range.to === undefined)
+        throw new Error(`the broker's answer says nothing of ${topic}/${partition}`); // taken for 0 it would look like an empty log
+      return { ...range, from: range.from, to: range.to };
+    });
   }
 
   /**

@@ -5,7 +5,7 @@
  */
 import type { ServerIdentity } from '../events/change-stream.ts';
 import { FerryError } from '../kernel/errors.ts';
-import { formatLsn, type Lsn } from '../kernel/lsn.ts';
+import { formatLsn, type Lsn, maxLsn } from '../kernel/lsn.ts';
 import type { Checkpoint, CheckpointIdentity } from './checkpoint.ts';
 
 /** What the database knows about the relay. */
@@ -41,10 +41,11 @@ export function compareIdentity(checkpoint: Checkpoint, ours: CheckpointIdentity
 /** Throws the refusal that fits; returns when going on from the checkpoint can neither lose nor repeat. */
 export function compare(checkpoint: Checkpoint, server: ServerIdentity, ledger: RelayLedger): void {
   compareTimeline(checkpoint, server);
-  if (checkpoint.endLsn > server.serverLsn) {
+  const published = publishedLsn(checkpoint);
+  if (published > server.serverLsn) {
     throw refuse(
       'RELAY_CHECKPOINT_AHEAD',
-      `published up to ${formatLsn(checkpoint.endLsn)}, but the database ends at ${formatLsn(server.serverLsn)}: it went back`,
+      `published up to ${formatLsn(published)}, but the database ends at ${formatLsn(server.serverLsn)}: it went back`,
       checkpoint,
     );
   }
@@ -72,15 +73,21 @@ export function compare(checkpoint: Checkpoint, server: ServerIdentity, ledger: 
   }
 }
 
+/** Where history must reach for all that was published to be in it: of a split transaction that is into its commit record. */
+function publishedLsn({ endLsn, partial }: Checkpoint): Lsn {
+  return partial === null ? endLsn : maxLsn(endLsn, (partial.commitLsn + 1n) as Lsn);
+}
+
 function compareTimeline(checkpoint: Checkpoint, server: ServerIdentity): void {
   if (server.timeline === checkpoint.timeline) return;
   const left = server.switchPoints.get(checkpoint.timeline);
-  if (left === undefined || checkpoint.endLsn > left) {
+  const published = publishedLsn(checkpoint);
+  if (left === undefined || published > left) {
     throw refuse(
       'RELAY_HISTORY_DIVERGED',
       left === undefined
         ? `the server is on timeline ${server.timeline}, whose history does not contain the checkpoint's timeline ${checkpoint.timeline}`
-        : `published up to ${formatLsn(checkpoint.endLsn)} on timeline ${checkpoint.timeline}, which this server left at ${formatLsn(left)}`,
+        : `published up to ${formatLsn(published)} on timeline ${checkpoint.timeline}, which this server left at ${formatLsn(left)}`,
       checkpoint,
     );
   }
