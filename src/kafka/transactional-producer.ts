@@ -35,6 +35,8 @@ export interface TransactionalProducerOptions {
   readonly transactionalId: string;
   /** After this long without EndTxn the coordinator aborts the transaction. */
   readonly transactionTimeoutMs: number;
+  /** Awaited before each InitProducerId, which is not sent if this rejects: whoever may no longer fence must not. */
+  readonly prove: () => Promise<unknown>;
 }
 
 export class TransactionalProducer {
@@ -63,7 +65,7 @@ export class TransactionalProducer {
 
   /** InitProducerId: fences every older producer of this transactional id and finishes what it left open. */
   static async open(cluster: Cluster, options: TransactionalProducerOptions): Promise<TransactionalProducer> {
-    const { transactionalId, transactionTimeoutMs } = options;
+    const { transactionalId, transactionTimeoutMs, prove } = options;
     const deadline = performance.now() + CONCURRENT_DEADLINE_MS;
     for (;;) {
       try {
@@ -71,6 +73,7 @@ export class TransactionalProducer {
           groupId: transactionalId,
           coordinatorType: TRANSACTION_COORDINATOR,
         });
+        await prove();
         const { producerId, producerEpoch } = await coordinator.initProducerId({
           transactionalId,
           transactionTimeout: transactionTimeoutMs,

@@ -3,6 +3,7 @@
  * waits, UTC) and decides which values come back as what. Every connection, pooled or for replication, starts from here.
  */
 import { readFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import pg from 'pg';
 import type { Config } from '../config/variables.ts';
 import { FerryError } from '../kernel/errors.ts';
@@ -113,6 +114,26 @@ function getTypeParser(oid: number, format?: 'text' | 'binary'): (value: string)
 export function timestampFromPostgres(text: string): string {
   const match = /^(\d{4,}-\d\d-\d\d) (\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?\+00$/.exec(text);
   return match === null ? text : `${match[1]}T${match[2]}.${(match[3] ?? '').padEnd(6, '0')}Z`;
+}
+
+const END_TIMEOUT_MS = 1_000;
+
+/**
+ * Ends a client politely; a socket that has not closed after a second is destroyed, so that a server that vanished cannot hold up whoever
+ * closes. pg waits for the other side to close, which can be a quarter of an hour.
+ */
+export async function endClient(client: pg.Client): Promise<void> {
+  const force = setTimeout(() => socketOf(client).destroy(), END_TIMEOUT_MS);
+  try {
+    await client.end();
+  } finally {
+    clearTimeout(force);
+  }
+}
+
+/** The socket of a connected client: private to pg, and pinned by test/unit/postgres/serial-client.test.ts. */
+export function socketOf(client: pg.Client): Socket {
+  return (client as unknown as { connection: { stream: Socket } }).connection.stream;
 }
 
 export interface PoolSettings {

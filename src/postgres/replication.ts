@@ -8,11 +8,15 @@
 import type { Socket } from 'node:net';
 import pg from 'pg';
 import { LogicalReplicationService } from 'pg-logical-replication';
+import { withDeadline } from '../kernel/deadline.ts';
 import { formatLsn, type Lsn, parseLsn } from '../kernel/lsn.ts';
-import { type ConnectionSettings, clientConfig } from './connection.ts';
+import { type ConnectionSettings, clientConfig, endClient, socketOf } from './connection.ts';
 
 /** The server drops a walsender whose client is silent for this long; the slot is free again then. */
 const WAL_SENDER_TIMEOUT = '10s';
+
+/** A server that vanished in mid-start would be waited for without end: nothing else looks for signs of life yet. */
+const START_TIMEOUT_MS = 30_000;
 
 export interface ReplicationTarget {
   readonly slot: string;
@@ -69,7 +73,8 @@ export class ReplicationConnection {
     const ended = endOf(service, new StreamingPlugin(target, started.resolve));
     ended.then(started.reject);
     try {
-      return new ReplicationConnection(service, await started.promise, ended);
+      const opened = await withDeadline('the start of replication', START_TIMEOUT_MS, started.promise);
+      return new ReplicationConnection(service, opened, ended);
     } catch (error) {
       await service.destroy().catch(() => {});
       throw error;
@@ -180,8 +185,15 @@ export interface CreatedSlot {
   readonly snapshot: string;
 }
 
-/** Creates a logical slot and tells which transactions are older than it. Waits for transactions that are running. */
-export async function createSlot(settings: ConnectionSettings, slot: string): Promise<CreatedSlot> {
+/**
+ * Creates a logical slot and tells which transactions are older than it. Waits for transactions that are running, however long; the
+ * signal ends the wait.
+ */
+export async function createSlot(
+  settings: ConnectionSettings,
+  slot: string,
+  signal: AbortSignal,
+): Promise<CreatedSlot> {
   const creator = new pg.Client({
     ...clientConfig(settings, 'ferry create slot'),
     replication: 'database',
@@ -189,6 +201,8 @@ export async function createSlot(settings: ConnectionSettings, slot: string): Pr
   const reader = new pg.Client(clientConfig(settings, 'ferry read slot snapshot'));
   creator.on('error', () => {}); // shows in the query that is waiting
   reader.on('error', () => {});
+  const abandon = () => socketOf(creator).destroy();
+  signal.addEventListener('abort', abandon, { once: true });
   try {
     await Promise.all([creator.connect(), reader.connect()]);
     const created = await creator.query(
@@ -202,6 +216,7 @@ export async function createSlot(settings: ConnectionSettings, slot: string): Pr
     await reader.query('commit');
     return { consistentPoint: parseLsn(row.consistent_point), snapshot: rows[0].snapshot };
   } finally {
-    await Promise.allSettled([creator.end(), reader.end()]);
+    signal.removeEventListener('abort', abandon);
+    await Promise.allSettled([endClient(creator), endClient(reader)]);
   }
 }

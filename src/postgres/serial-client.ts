@@ -3,7 +3,7 @@
  * will refuse overlapping queries. Its death is told at once, which a pool would hide.
  */
 import pg from 'pg';
-import { type ConnectionSettings, clientConfig, type Queryable } from './connection.ts';
+import { type ConnectionSettings, clientConfig, endClient, type Queryable } from './connection.ts';
 
 export class SerialClient implements Queryable {
   readonly #client: pg.Client;
@@ -24,7 +24,7 @@ export class SerialClient implements Queryable {
     try {
       await client.connect();
     } catch (error) {
-      await client.end().catch(() => {});
+      await endClient(client).catch(() => {});
       throw error;
     }
     return new SerialClient(client);
@@ -39,7 +39,8 @@ export class SerialClient implements Queryable {
     return result;
   }
 
+  /** Safe to call twice. */
   end(): Promise<void> {
-    return this.#client.end();
+    return endClient(this.#client);
   }
 }

@@ -14,6 +14,8 @@ export interface EpochOptions {
   readonly relay: string;
   readonly slot: string;
   readonly logger: Logger;
+  /** Ends the wait for older transactions. */
+  readonly signal: AbortSignal;
 }
 
 export type ReadyEpoch = Epoch & { readonly origin: NonNullable<Epoch['origin']> };
@@ -38,7 +40,7 @@ function isReady(epoch: Epoch | null): epoch is ReadyEpoch {
 }
 
 async function createEpoch(control: Queryable, epoch: number, options: EpochOptions): Promise<ReadyEpoch> {
-  const { settings, relay, slot, logger } = options;
+  const { settings, relay, slot, logger, signal } = options;
   await insertEpoch(control, relay, epoch, slot, epoch === 1 ? 'first start' : 'reset');
   await dropSlot(control, slot); // left by a start that died before it could note where its slot begins: nothing was read from it
   const report = setInterval(() => {
@@ -49,7 +51,7 @@ async function createEpoch(control: Queryable, epoch: number, options: EpochOpti
     );
   }, REPORT_EVERY_MS);
   try {
-    const origin = await createSlot(settings, slot);
+    const origin = await createSlot(settings, slot, signal);
     await recordOrigin(control, relay, epoch, origin);
     logger.info({ slot, epoch }, 'replication slot created');
     return { epoch, state: 'creating', origin };

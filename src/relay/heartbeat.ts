@@ -29,7 +29,9 @@ export class Heartbeat {
     if (this.#pending.size >= MAX_PENDING) return;
     const nonce = randomUUID();
     this.#pending.set(nonce, ''); // known before it can come back
-    this.#pending.set(nonce, await emitHeartbeat(this.#control, Heartbeat.prefix(this.#relay), nonce));
+    const snapshot = await emitHeartbeat(this.#control, Heartbeat.prefix(this.#relay), nonce);
+    // Published before the answer was here: setting it again would keep it pending for ever, and eight of those end the heartbeat.
+    if (this.#pending.has(nonce)) this.#pending.set(nonce, snapshot);
   }
 
   /** Heartbeats that were published. One that this session did not emit is somebody else's and says nothing. */

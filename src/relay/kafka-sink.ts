@@ -66,12 +66,12 @@ class KafkaSink implements Sink {
     return this.#newest('last-stable');
   }
 
-  async fence(): Promise<void> {
+  async fence(prove: () => Promise<unknown>): Promise<void> {
     const { transactionalId, transactionTimeoutMs } = this.#options;
     this.#producer = await withDeadline(
       'fencing older producers',
       READ_TIMEOUT_MS,
-      TransactionalProducer.open(this.#cluster, { transactionalId, transactionTimeoutMs }),
+      TransactionalProducer.open(this.#cluster, { transactionalId, transactionTimeoutMs, prove }),
     );
   }
 

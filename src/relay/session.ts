@@ -7,6 +7,7 @@ import type { Tracer } from '@opentelemetry/api';
 import type { ChangeStream, OpenChangeStream } from '../events/change-stream.ts';
 import type { EventEncoder } from '../events/encoder.ts';
 import type { TopicRoutes } from '../events/routes.ts';
+import { withDeadline } from '../kernel/deadline.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
 import { formatLsn, type Lsn } from '../kernel/lsn.ts';
@@ -75,6 +76,7 @@ export class RelaySession {
   readonly #scope = new Scope();
   readonly #failure = Promise.withResolvers<never>();
   readonly #stopping = new AbortController();
+  #publishing = false;
 
   constructor(options: RelayOptions, states: RelayStateMachine) {
     this.#options = options;
@@ -94,18 +96,24 @@ export class RelaySession {
     }
   }
 
+  /** Before anything is published there is nothing to finish, and some waits of the start have no end of their own. */
   stop(): void {
     this.#stopping.abort();
+    if (!this.#publishing) this.#failure.reject(new Error('stopped during the start'));
   }
 
-  readonly #fail = (error: Error): void => this.#failure.reject(error);
+  /** Ends the session, and at once also the taking of new batches: closing it takes a few turns. */
+  readonly #fail = (error: Error): void => {
+    this.#failure.reject(error);
+    this.#stopping.abort();
+  };
 
   async #run(onStreaming: (publisher: Publisher) => void): Promise<void> {
     const { name, publication, openChangeStream, openSink, logger } = this.#options;
     const control = await this.#connect(`ferry relay ${name}`);
     await checkDatabase(control, publication);
     await readAllRows(control);
-    const epoch = await ensureEpoch(control, { ...this.#options, relay: name });
+    const epoch = await ensureEpoch(control, { ...this.#options, relay: name, signal: this.#stopping.signal });
 
     const stream = await openChangeStream();
     this.#scope.defer('replication stream', () => stream.stop());
@@ -115,6 +123,7 @@ export class RelaySession {
     this.#scope.defer('Kafka', () => sink.close());
 
     const checkpoint = await this.#agree(control, stream, sink, epoch);
+    this.#publishing = true;
     const publisher = new Publisher({ ...this.#options, sink, control }, checkpoint);
     const factory = new RecordFactory({ ...this.#options, topics: sink });
     this.#every(this.#options.statusIntervalMs, () => stream.confirm(publisher.checkpoint.endLsn));
@@ -144,7 +153,7 @@ export class RelaySession {
     const peeked = await sink.peek();
     if (peeked !== null) compareIdentity(peeked, ours);
     const confirmedFlushLsn = await this.#proveSlot(control, stream);
-    await sink.fence();
+    await sink.fence(() => this.#proveSlot(control, stream));
     const found = await sink.readCheckpoint();
     if (found === null && epoch.state === 'live') {
       throw new FerryError(
@@ -184,7 +193,7 @@ export class RelaySession {
       publisher,
       factory,
       logger,
-      maxEvents: limits.maxEvents,
+      limits,
       signal: this.#stopping.signal,
     });
   }
@@ -195,7 +204,7 @@ export class RelaySession {
     publisher: Publisher,
     factory: RecordFactory,
   ): Promise<void> {
-    const { name, limits, lingerMs, metrics, bufferMaxBytes, logger } = this.#options;
+    const { name, limits, lingerMs, metrics, bufferMaxBytes, deadAfterMs, logger } = this.#options;
     const heartbeat = new Heartbeat(control, name);
     const intake = new Intake(publisher.checkpoint, {
       maxBytes: bufferMaxBytes,
@@ -219,7 +228,7 @@ export class RelaySession {
     const streaming = new Streaming({ intake, factory, publisher, limits, lingerMs, metrics, onCommitted });
     this.#stopping.signal.addEventListener('abort', () => streaming.stop());
     this.#every(this.#options.heartbeatIntervalMs, () => {
-      heartbeat.beat().catch(this.#fail);
+      withDeadline('a heartbeat', deadAfterMs, heartbeat.beat()).catch(this.#fail); // shows that the control connection lives
       this.#measure(control, publisher, intake).catch(this.#fail);
     });
     this.#watchLiveness(stream, intake, publisher);

@@ -9,8 +9,11 @@ import type { TopicDirectory } from './record-factory.ts';
 export interface Sink extends TopicDirectory {
   /** The newest checkpoint among what is decided; an open transaction, of a relay that still lives, is not waited for. */
   peek(): Promise<Checkpoint | null>;
-  /** From here on every older relay of this name is fenced and its open transaction decided. */
-  fence(): Promise<void>;
+  /**
+   * From here on every older relay of this name is fenced and its open transaction decided. `prove` is awaited before each attempt and
+   * rejects when the slot is no longer ours: a relay that lost it and fenced would stop the one that has it.
+   */
+  fence(prove: () => Promise<unknown>): Promise<void>;
   /** The checkpoint after `fence`, when nothing older can be committed any more. A time-out is an error, never "no checkpoint". */
   readCheckpoint(): Promise<Checkpoint | null>;
   /** Takes over the topics of a checkpoint. Rejects with RELAY_PARTITIONS_CHANGED if one is no longer what it was. */
