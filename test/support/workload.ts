@@ -4,10 +4,11 @@
  * ledger (its order per aggregate) is known without looking. Survives a Postgres that goes away: what is in doubt is found out.
  */
 import { pipeline } from 'node:stream/promises';
-import pg from 'pg';
+import type pg from 'pg';
 import { from as copyFrom } from 'pg-copy-streams';
 import { v7 as uuidv7 } from 'uuid';
-import { backoffMs, sleep } from '../../src/kernel/deadline.ts';
+import { sleep } from '../../src/kernel/deadline.ts';
+import { DurableClient } from './durable-client.ts';
 import { orderCancelled, orderPlaced } from './order-payloads.ts';
 import { createRandom, type Random } from './random.ts';
 
@@ -100,7 +101,6 @@ const INSERT = `insert into ferry.outbox (id, aggregatetype, aggregateid, aggreg
   select id, aggregatetype, aggregateid, aggregateversion, type, payload from jsonb_to_recordset($1::jsonb)
   as row(id uuid, aggregatetype text, aggregateid text, aggregateversion bigint, type text, payload jsonb)`;
 const COPY = 'copy ferry.outbox (id, aggregatetype, aggregateid, aggregateversion, type, payload) from stdin';
-const RECONNECT_ATTEMPTS = 200;
 
 class Writer {
   readonly #index: number;
@@ -109,8 +109,7 @@ class Writer {
   readonly #random: Random;
   readonly #tally: Tally;
   readonly #versions = new Map<string, number>();
-  #client: pg.Client | undefined;
-  #backendPid = 0;
+  readonly #database: DurableClient;
   /** A prepared transaction that is still open. Its rows are of aggregates that nothing else writes to until it is closed. */
   #prepared: { gid: string; rows: Row[] } | undefined;
 
@@ -120,11 +119,14 @@ class Writer {
     this.#seed = seed;
     this.#random = createRandom(seed + index * 7919);
     this.#tally = tally;
+    this.#database = new DurableClient(options.databaseUrl, () => {
+      tally.reconnects += 1;
+    });
   }
 
   async run(isOver: () => boolean): Promise<void> {
     try {
-      await this.#connect();
+      await this.#database.connect();
       const startedAt = performance.now();
       while (!isOver()) {
         await this.#keepPace(startedAt);
@@ -135,7 +137,7 @@ class Writer {
       }
       await this.#closePrepared();
     } finally {
-      await this.#client?.end().catch(() => {});
+      await this.#database.end();
     }
   }
 
@@ -203,7 +205,7 @@ class Writer {
     const rows = this.#rows(this.#random.between(1, 200), 'held');
     const prepared = { gid: `ferry-workload-${uuidv7()}`, rows };
     this.#prepared = prepared; // before it is: if the answer is lost, closing it finds out
-    await this.#survive(async (client) => {
+    await this.#database.survive(async (client) => {
       await client.query('begin');
       await insert(client, rows);
       await client.query(`prepare transaction '${prepared.gid}'`);
@@ -215,7 +217,7 @@ class Writer {
     if (prepared === undefined) return;
     const verb = this.#random.chance(0.85) ? 'commit' : 'rollback';
     for (let open = true; open; ) {
-      const lost = await this.#survive(async (client) => {
+      const lost = await this.#database.survive(async (client) => {
         const { rows } = await client.query('select from pg_prepared_xacts where gid = $1', [prepared.gid]);
         if (rows.length > 0) await client.query(`${verb} prepared '${prepared.gid}'`);
       });
@@ -227,7 +229,7 @@ class Writer {
 
   /** Runs `work`, which commits exactly `rows`; counts what became of them. */
   async #commit(rows: Row[], work: (client: pg.Client, rows: Row[]) => Promise<void>): Promise<void> {
-    const lost = await this.#survive((client) => work(client, rows));
+    const lost = await this.#database.survive((client) => work(client, rows));
     if (lost) await this.#settle(rows);
     else this.#count(rows.length, 0);
   }
@@ -238,7 +240,7 @@ class Writer {
     if (first === undefined) return;
     let committed = false;
     for (let unknown = true; unknown; ) {
-      unknown = await this.#survive(async (client) => {
+      unknown = await this.#database.survive(async (client) => {
         committed = (await client.query('select from ferry.outbox where id = $1', [first.id])).rows.length > 0;
       });
     }
@@ -249,56 +251,6 @@ class Writer {
     this.#tally.committedRows += committed;
     this.#tally.abandonedRows += abandoned;
     if (committed > 0) this.#options.onCommit?.(committed);
-  }
-
-  /** True when the connection was lost on the way; there is a new one then, and the old one's work is done or undone. */
-  async #survive(work: (client: pg.Client) => Promise<void>): Promise<boolean> {
-    const client = this.#client;
-    if (client === undefined) throw new Error('the writer is not connected');
-    try {
-      await work(client);
-      return false;
-    } catch (error) {
-      if (!isConnectionLoss(error)) throw error;
-      this.#tally.reconnects += 1;
-      await this.#reconnect();
-      return true;
-    }
-  }
-
-  async #connect(): Promise<void> {
-    const client = new pg.Client({
-      connectionString: this.#options.databaseUrl,
-      connectionTimeoutMillis: 5_000,
-      keepAlive: true,
-    });
-    client.on('error', () => {}); // whoever uses it next is told
-    await client.connect();
-    const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
-    this.#client = client;
-    this.#backendPid = rows[0]?.pid ?? 0;
-  }
-
-  /** The old backend may still be at its commit (a cut wire): it must be gone before anybody asks what it did. */
-  async #reconnect(): Promise<void> {
-    const oldPid = this.#backendPid;
-    this.#client?.end().catch(() => {});
-    for (let attempt = 0; ; attempt++) {
-      try {
-        await this.#connect();
-        for (let alive = true; alive && this.#client !== undefined; await sleep(alive ? 20 : 0)) {
-          const { rows } = await this.#client.query(
-            'select pg_terminate_backend(pid) from pg_stat_activity where pid = $1 and pid <> pg_backend_pid()',
-            [oldPid],
-          );
-          alive = rows.length > 0;
-        }
-        return;
-      } catch (error) {
-        if (!isConnectionLoss(error) || attempt === RECONNECT_ATTEMPTS) throw error;
-        await sleep(backoffMs(attempt, 20, 300));
-      }
-    }
   }
 
   #rows(count: number, group: 'free' | 'held' = 'free'): Row[] {
@@ -337,14 +289,4 @@ async function inTransaction(client: pg.Client, work: () => Promise<void>): Prom
   await client.query('begin');
   await work();
   await client.query('commit');
-}
-
-/** Class 57 is the server going away, 08 the connection; pg's own losses have no SQLSTATE and are told by their text. */
-function isConnectionLoss(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const code = 'code' in error ? String(error.code) : '';
-  return (
-    /^(57P0[1-5]|08...|ECONN\w+|EPIPE|ETIMEDOUT)$/.test(code) ||
-    /Connection terminated|not queryable|timeout expired|closed the connection|premature close/i.test(error.message)
-  );
 }
