@@ -1,6 +1,5 @@
 /** What commands print: results on standard output, progress and complaints on standard error. */
-import { styleText } from 'node:util';
-import Table from 'cli-table3';
+import { stripVTControlCharacters, styleText } from 'node:util';
 import ora from 'ora';
 
 export interface Terminal {
@@ -62,22 +61,18 @@ export const green = (text: string) => styleText('green', text);
 export const red = (text: string) => styleText('red', text);
 export const cyan = (text: string) => styleText('cyan', text);
 
-/** A table without frames: aligned columns, two spaces apart. */
+/** Columns aligned, two spaces apart and indented by two; what is not as wide as its column is padded, colours not counted. */
 export function plainTable(rows: ReadonlyArray<readonly string[]>, head?: readonly string[]): string {
-  const table = new Table({
-    ...(head === undefined ? {} : { head: head.map(bold) }),
-    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
-    chars: Object.fromEntries(FRAME_PARTS.map((part) => [part, ''])),
-  });
-  for (const row of rows) table.push([...row]);
-  return table
-    .toString()
-    .split('\n')
-    .map((line) => `  ${line.trimEnd()}`)
-    .join('\n');
+  const all = head === undefined ? rows : [head.map(bold), ...rows];
+  const widths: number[] = [];
+  for (const row of all) {
+    for (const [column, cell] of row.entries()) widths[column] = Math.max(widths[column] ?? 0, width(cell));
+  }
+  const line = (row: readonly string[]) =>
+    row.map((cell, column) => cell + ' '.repeat((widths[column] ?? 0) - width(cell))).join('  ');
+  return all.map((row) => `  ${line(row)}`.trimEnd()).join('\n');
 }
 
-const FRAME_PARTS = [
-  ...['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right'],
-  ...['left', 'left-mid', 'mid', 'mid-mid', 'right', 'right-mid', 'middle'],
-];
+function width(text: string): number {
+  return stripVTControlCharacters(text).length;
+}
