@@ -23,6 +23,7 @@ import { SchemaStore } from './registry/schema-store.ts';
 import { kafkaSinkOpener } from './relay/kafka-sink.ts';
 import { relayNames } from './relay/names.ts';
 import { Relay, type RelayStatus } from './relay/relay.ts';
+import type { RelayOptions } from './relay/session.ts';
 import { startTelemetry, type Telemetry } from './telemetry/telemetry.ts';
 import { changeStreamOpener } from './wal/change-stream.ts';
 
@@ -86,11 +87,24 @@ export async function startService(config: Config): Promise<RunningService> {
   }
 }
 
-function startRelay({ config, telemetry, routes, store, scope }: Parts, finished: Promise<void>[]): Relay {
+function startRelay(parts: Parts, finished: Promise<void>[]): Relay {
+  const relay = new Relay(relayOptions(parts));
+  const running = relay.run();
+  running.catch(() => {}); // the relay has logged it; `finished` tells who wants to know
+  finished.push(running);
+  parts.scope.defer('relay', () => {
+    relay.stop();
+    return running.catch(() => {});
+  });
+  return relay;
+}
+
+/** A relay of the configuration's name with its real ports; chaos tests put faulty ones in their place. */
+export function relayOptions({ config, telemetry, routes, store }: Omit<Parts, 'pool' | 'scope'>): RelayOptions {
   const logger = telemetry.logger.child({ part: 'relay', relay: config.RELAY_NAME });
   const names = relayNames(config);
   const failPoint = armFailPoint(config.FERRY_FAIL_POINT);
-  const relay = new Relay({
+  return {
     ...names,
     settings: config,
     openChangeStream: changeStreamOpener(config, names),
@@ -117,15 +131,7 @@ function startRelay({ config, telemetry, routes, store, scope }: Parts, finished
     metrics: telemetry.metrics,
     tracer: telemetry.tracer,
     failPoint,
-  });
-  const running = relay.run();
-  running.catch(() => {}); // the relay has logged it; `finished` tells who wants to know
-  finished.push(running);
-  scope.defer('relay', () => {
-    relay.stop();
-    return running.catch(() => {});
-  });
-  return relay;
+  };
 }
 
 function startConsumers({ config, telemetry, routes, store, pool, scope }: Parts): void {

@@ -64,6 +64,11 @@ export class FerryProcess {
     return this.#child?.exitCode ?? null;
   }
 
+  /** The signal that ended it; null while it runs or when it ended by itself. */
+  get signal(): NodeJS.Signals | null {
+    return this.#child?.signalCode ?? null;
+  }
+
   /** Starts it; `extra` holds for this start only, such as FERRY_FAIL_POINT. */
   start(extra: Readonly<Record<string, string>> = {}): void {
     if (this.running) throw new Error('it is running already');
