@@ -6,6 +6,7 @@ import { runDemo } from './demo/demo-command.ts';
 import { runDown } from './down-command.ts';
 import { EXIT, EXIT_HELP, exitCodeOf, failureText } from './exit-codes.ts';
 import { runMigrate } from './migrate-command.ts';
+import { RELAY_ACTIONS, type RelayOptions, runRelayReset } from './relay-command.ts';
 import { runSchemas, SCHEMA_ACTIONS, type SchemaAction } from './schemas-command.ts';
 import { runServe } from './serve-command.ts';
 import type { StartService } from './service.ts';
@@ -87,6 +88,9 @@ function createProgram({ environment, startService }: CliDependencies, exit: (co
     const chosen = roles === undefined ? session.environment : { ...session.environment, FERRY_ROLES: roles };
     return runServe({ ...session, environment: chosen }, startService);
   }).option('--roles <roles>', 'api, relay, consumers, separated by commas (FERRY_ROLES)');
+  json(command<RelayOptions>('relay', 'begin a new epoch after a refusal, with the relay stopped', runRelayReset))
+    .addArgument(new Argument('<action>', 'what to do').choices(RELAY_ACTIONS))
+    .requiredOption('--reason <text>', 'why: it stands in ferry.relay_epoch');
   json(command('config', 'print every setting with its value and meaning', runConfig));
   command('test', 'run the checks and suites, or one suite: unit, integration, chaos', (_session, _options, args) =>
     runTests(args),
