@@ -26,8 +26,8 @@ const record: fc.Arbitrary<BatchRecord> = fc.record({
   ),
   headers: fc
     .uniqueArray(fc.tuple(text, text), { maxLength: 6, selector: ([name]) => name })
-    // kafkajs collects headers in a plain object, where this name would mean the prototype
-    .map((headers) => Object.fromEntries(headers.filter(([name]) => name !== '__proto__'))),
+    // kafkajs collects headers in a plain object, where names such as `toString` already mean something
+    .map((headers) => Object.fromEntries(headers.filter(([name]) => !(name in {})))),
 });
 
 test('kafkajs reads back any records, in order, with the producer and the sequence that were given', async () => {
