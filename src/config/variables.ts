@@ -106,7 +106,7 @@ export const VARIABLES = {
     description: 'How long a batch waits for more events when no transaction is in flight.',
     unit: 'ms',
   }),
-  RELAY_BUFFER_MAX_BYTES: integer(33_554_432, 1_048_576, 1_073_741_824, {
+  RELAY_BUFFER_MAX_BYTES: integer(8_388_608, 1_048_576, 1_073_741_824, {
     description: 'Received and not yet sent, before the socket is paused.',
     unit: 'bytes',
   }),

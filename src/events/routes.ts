@@ -31,6 +31,16 @@ export class TopicRoutes {
     return topic;
   }
 
+  /** As `topicOf`, or null where Kafka would refuse the name. */
+  tryTopicOf(aggregateType: string): string | null {
+    try {
+      return this.topicOf(aggregateType);
+    } catch (error) {
+      if (error instanceof FerryError && error.code === 'TOPIC_INVALID') return null;
+      throw error;
+    }
+  }
+
   /** The topics named in the configuration, dead letters not included. */
   configured(): string[] {
     return [...new Set([...this.#routes.keys()].map((type) => this.topicOf(type)))];

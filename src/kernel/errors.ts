@@ -171,7 +171,7 @@ export const ERRORS = {
   RELAY_CHECKPOINT_MISSING: {
     status: 500,
     retryable: false,
-    remedy: 'Restore the checkpoint topic, or start a new epoch with `./ferry relay reset`.',
+    remedy: 'Restore the checkpoint topic, or begin a new epoch with `./ferry relay reset --reason …`.',
   },
   RELAY_CHECKPOINT_AHEAD: {
     status: 500,

@@ -40,17 +40,9 @@ export async function countEvents(sources: CountSources): Promise<IntegrityRepor
 /** The topics of the outbox's aggregate types with their dead-letter topics. */
 async function eventTopics({ pool, routes }: CountSources): Promise<Set<string>> {
   const topics = new Set(routes.configured());
-  for (const aggregateType of await readAggregateTypes(pool)) topics.add(topicOrUnrouted(routes, aggregateType));
+  for (const aggregateType of await readAggregateTypes(pool))
+    topics.add(routes.tryTopicOf(aggregateType) ?? routes.unrouted);
   return new Set([...topics].flatMap((topic) => [topic, deadLetterTopic(topic)]));
-}
-
-function topicOrUnrouted(routes: TopicRoutes, aggregateType: string): string {
-  try {
-    return routes.topicOf(aggregateType);
-  } catch (error) {
-    if (error instanceof FerryError && error.code === 'TOPIC_INVALID') return routes.unrouted;
-    throw error;
-  }
 }
 
 async function* readRecords(

@@ -1,15 +1,18 @@
 /**
  * Publishes the rows that were committed before the slot existed, in order of insertion, before anything is read from the slot: so a key's
  * older events always come first. Exactly once like everything else: how far it got stands in the checkpoint of the same transactions.
+ * At the first start those are the rows written before the relay; after a reset, whatever of them Kafka does not hold already.
  */
 import type { Position } from '../events/outbox-event.ts';
+import { deadLetterTopic, type TopicRoutes } from '../events/routes.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { BatchEntry, BatchLimits } from './batch.ts';
 import type { ReadyEpoch } from './epoch.ts';
-import { declareBackfillCursor, fetchBackfill } from './ledger.ts';
+import { declareBackfillCursor, fetchBackfill, readAggregateTypes } from './ledger.ts';
 import type { Publisher } from './publisher.ts';
 import type { RecordFactory } from './record-factory.ts';
+import type { Sink } from './sink.ts';
 
 export interface BackfillOptions {
   /** A connection of its own: the cursor's transaction is open all the while. */
@@ -17,6 +20,8 @@ export interface BackfillOptions {
   readonly epoch: ReadyEpoch;
   readonly factory: RecordFactory;
   readonly publisher: Publisher;
+  /** Ids that are in Kafka already, of an earlier epoch. */
+  readonly published: ReadonlySet<string>;
   readonly limits: BatchLimits;
   readonly logger: Logger;
   readonly signal: AbortSignal;
@@ -27,7 +32,7 @@ const FETCH_ROWS = 500;
 
 /** Resolves when no such row is left, or early when the signal fires. Safe to repeat after a crash. */
 export async function backfill(options: BackfillOptions): Promise<void> {
-  const { client, epoch, publisher, factory, limits, signal, logger } = options;
+  const { client, epoch, publisher, factory, published, limits, signal, logger } = options;
   const start = publisher.checkpoint.backfill;
   if (start === null) return;
   await client.query('begin isolation level repeatable read read only');
@@ -43,12 +48,14 @@ export async function backfill(options: BackfillOptions): Promise<void> {
     let entries: BatchEntry[] = [];
     let bytes = 0;
     for (const event of events) {
-      count += 1;
-      const position: Position = { commitLsn: epoch.origin.consistentPoint, seq: count };
-      const entry = factory.tryMake(event, position) ?? (await factory.make(event, position));
-      entries.push(entry);
-      bytes += entry.bytes;
-      if (bytes < limits.maxBytes && event !== events.at(-1)) continue;
+      if (!published.has(event.id)) {
+        count += 1;
+        const position: Position = { commitLsn: epoch.origin.consistentPoint, seq: count };
+        const entry = factory.tryMake(event, position) ?? (await factory.make(event, position));
+        entries.push(entry);
+        bytes += entry.bytes;
+      }
+      if (entries.length === 0 || (bytes < limits.maxBytes && event !== events.at(-1))) continue;
       await publisher.publishBackfill(entries, { rowSeq: event.seq, count });
       entries = [];
       bytes = 0;
@@ -56,4 +63,27 @@ export async function backfill(options: BackfillOptions): Promise<void> {
     logger.info({ events: count }, 'publishing rows that are older than the slot');
   }
   await client.query('commit');
+}
+
+/**
+ * Ids of the events that Kafka holds in the outbox's topics, dead letters included: what a new epoch must not publish again. Read after
+ * fencing, so that nobody adds to them. About 100 bytes of memory an event.
+ */
+export async function readPublishedIds(
+  client: Queryable,
+  sink: Sink,
+  routes: TopicRoutes,
+  logger: Logger,
+): Promise<Set<string>> {
+  const topics = new Set([routes.unrouted, ...routes.configured()]);
+  for (const aggregateType of await readAggregateTypes(client)) {
+    const topic = routes.tryTopicOf(aggregateType);
+    if (topic !== null) topics.add(topic);
+  }
+  const ids = new Set<string>();
+  for await (const id of sink.publishedIds([...topics].flatMap((topic) => [topic, deadLetterTopic(topic)]))) {
+    ids.add(id);
+    if (ids.size % 100_000 === 0) logger.info({ events: ids.size }, 'reading what Kafka holds already');
+  }
+  return ids;
 }

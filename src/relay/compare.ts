@@ -7,6 +7,7 @@ import type { ServerIdentity } from '../events/change-stream.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { formatLsn, type Lsn, maxLsn } from '../kernel/lsn.ts';
 import type { Checkpoint, CheckpointIdentity } from './checkpoint.ts';
+import type { Epoch } from './ledger.ts';
 
 /** What the database knows about the relay. */
 export interface RelayLedger {
@@ -15,6 +16,14 @@ export interface RelayLedger {
   readonly run: bigint;
   /** Whether the checkpoint's last event is still in the outbox; null when it has none or its partition was dropped. */
   readonly lastEventPresent: boolean | null;
+}
+
+/**
+ * Whether an operator has put the checkpoint out of force (`./ferry relay reset`): the epoch that is being made is a later one, and what
+ * the old checkpoint says of positions is about a slot, perhaps a server, that is no more.
+ */
+export function isSuperseded(checkpoint: Checkpoint, ours: CheckpointIdentity, epoch: Pick<Epoch, 'state'>): boolean {
+  return epoch.state === 'creating' && checkpoint.relay === ours.relay && checkpoint.epoch < ours.epoch;
 }
 
 /** Throws RELAY_IDENTITY_MISMATCH. Needs no producer: checked before one is made, so that a stranger is never fenced. */

@@ -41,7 +41,7 @@ function isReady(epoch: Epoch | null): epoch is ReadyEpoch {
 
 async function createEpoch(control: Queryable, epoch: number, options: EpochOptions): Promise<ReadyEpoch> {
   const { settings, relay, slot, logger, signal } = options;
-  await insertEpoch(control, relay, epoch, slot, epoch === 1 ? 'first start' : 'reset');
+  await insertEpoch(control, relay, epoch, slot, 'first start');
   await dropSlot(control, slot); // left by a start that died before it could note where its slot begins: nothing was read from it
   const report = setInterval(() => {
     readRunningTransactions(control).then(

@@ -1,5 +1,5 @@
 /** The Sink port on Kafka: a transactional producer, a compacted checkpoint topic, and the topics that events go to. */
-import type { OutgoingRecord } from '../events/record.ts';
+import { HEADER, type OutgoingRecord } from '../events/record.ts';
 import type { KafkaOptions } from '../kafka/client.ts';
 import { LogReader } from '../kafka/log-reader.ts';
 import { type Cluster, openCluster } from '../kafka/protocol.ts';
@@ -110,6 +110,16 @@ class KafkaSink implements Sink {
         );
       }
       this.#pinned.set(topic, pinned);
+    }
+  }
+
+  async *publishedIds(topics: readonly string[]): AsyncGenerator<string> {
+    for (const topic of topics) {
+      if ((await this.#catalog.lookUp(topic)) === null) continue;
+      for await (const { headers } of this.#reader.readAll([topic], READ_TIMEOUT_MS)) {
+        const id = headers[HEADER.id];
+        if (id !== undefined) yield id;
+      }
     }
   }
 

@@ -8,7 +8,7 @@ import type { OutboxEvent, Position } from '../events/outbox-event.ts';
 import { partitionOf } from '../events/partition.ts';
 import { eventHeaders, type OutgoingRecord } from '../events/record.ts';
 import { deadLetterTopic, type TopicRoutes } from '../events/routes.ts';
-import { ERRORS, FerryError } from '../kernel/errors.ts';
+import { ERRORS } from '../kernel/errors.ts';
 import { formatLsn } from '../kernel/lsn.ts';
 import type { BatchEntry } from './batch.ts';
 
@@ -46,7 +46,7 @@ export class RecordFactory {
 
   /** The entry, if that needs nothing but memory; null if `make` must be awaited. This is the path of nearly every event. */
   tryMake(event: OutboxEvent, position: Position): BatchEntry | null {
-    const topic = this.#topicOf(event.aggregateType);
+    const topic = this.#options.routes.tryTopicOf(event.aggregateType);
     if (topic === null) return null;
     const partitions = this.#options.topics.partitions(topic);
     if (partitions === undefined) return null;
@@ -56,7 +56,7 @@ export class RecordFactory {
 
   /** The entry, or its dead letter. Rejects only when something is unreachable: then the event waits. */
   async make(event: OutboxEvent, position: Position): Promise<BatchEntry> {
-    const topic = this.#topicOf(event.aggregateType);
+    const topic = this.#options.routes.tryTopicOf(event.aggregateType);
     if (topic === null) {
       const refusal: EncodeRefusal = {
         code: 'TOPIC_INVALID',
@@ -74,18 +74,9 @@ export class RecordFactory {
 
   /** The dead letter of a row that could not even be read as an event. */
   async makeMalformed(row: MalformedRow, position: Position): Promise<BatchEntry> {
-    const topic = this.#topicOf(row.aggregateType) ?? this.#options.routes.unrouted;
+    const topic = this.#options.routes.tryTopicOf(row.aggregateType) ?? this.#options.routes.unrouted;
     const identity = { id: row.id, aggregateId: row.aggregateId, traceparent: null };
     return this.#deadLetterRecord(identity, row.original, {}, position, topic, row.refusal);
-  }
-
-  #topicOf(aggregateType: string): string | null {
-    try {
-      return this.#options.routes.topicOf(aggregateType);
-    } catch (error) {
-      if (error instanceof FerryError && error.code === 'TOPIC_INVALID') return null;
-      throw error;
-    }
   }
 
   /** Null if the record is too large with its headers. */

@@ -16,10 +16,10 @@ import type { ConnectionSettings } from '../postgres/connection.ts';
 import { SerialClient } from '../postgres/serial-client.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { backfill } from './backfill.ts';
+import { backfill, readPublishedIds } from './backfill.ts';
 import type { BatchLimits } from './batch.ts';
 import type { Checkpoint, CheckpointIdentity } from './checkpoint.ts';
-import { compare, compareIdentity } from './compare.ts';
+import { compare, compareIdentity, isSuperseded } from './compare.ts';
 import { ensureEpoch, type ReadyEpoch } from './epoch.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { Intake } from './intake.ts';
@@ -131,7 +131,7 @@ export class RelaySession {
       await publisher.move(checkpoint.endLsn); // the epoch is live only once its first checkpoint is durable
       await markLive(control, name, epoch.epoch);
     }
-    if (checkpoint.backfill !== null) await this.#backfill(epoch, publisher, factory);
+    if (checkpoint.backfill !== null) await this.#backfill(epoch, sink, publisher, factory);
     if (this.#stopping.signal.aborted) return;
     this.#states.to('streaming');
     logger.info(
@@ -151,10 +151,11 @@ export class RelaySession {
       throw new FerryError('RELAY_CONFIGURATION', 'DATABASE_URL leads to two different servers (a load balancer?)');
     }
     const peeked = await sink.peek();
-    if (peeked !== null) compareIdentity(peeked, ours);
+    if (peeked !== null && !isSuperseded(peeked, ours, epoch)) compareIdentity(peeked, ours);
     const confirmedFlushLsn = await this.#proveSlot(control, stream);
     await sink.fence(() => this.#proveSlot(control, stream));
-    const found = await sink.readCheckpoint();
+    const newest = await sink.readCheckpoint();
+    const found = newest !== null && isSuperseded(newest, ours, epoch) ? null : newest;
     if (found === null && epoch.state === 'live') {
       throw new FerryError(
         'RELAY_CHECKPOINT_MISSING',
@@ -182,20 +183,14 @@ export class RelaySession {
     return facts.confirmedFlushLsn;
   }
 
-  async #backfill(epoch: ReadyEpoch, publisher: Publisher, factory: RecordFactory): Promise<void> {
+  async #backfill(epoch: ReadyEpoch, sink: Sink, publisher: Publisher, factory: RecordFactory): Promise<void> {
     this.#states.to('backfilling');
     const client = await this.#connect(`ferry backfill ${this.#options.name}`);
     await readAllRows(client);
-    const { limits, logger } = this.#options;
-    await backfill({
-      client,
-      epoch,
-      publisher,
-      factory,
-      logger,
-      limits,
-      signal: this.#stopping.signal,
-    });
+    const { limits, logger, routes } = this.#options;
+    const signal = this.#stopping.signal;
+    const published = epoch.epoch === 1 ? new Set<string>() : await readPublishedIds(client, sink, routes, logger);
+    await backfill({ client, epoch, publisher, factory, published, logger, limits, signal });
   }
 
   async #stream(

@@ -18,6 +18,8 @@ export interface Sink extends TopicDirectory {
   readCheckpoint(): Promise<Checkpoint | null>;
   /** Takes over the topics of a checkpoint. Rejects with RELAY_PARTITIONS_CHANGED if one is no longer what it was. */
   pin(topics: Checkpoint['topics']): Promise<void>;
+  /** Ids of the events that the topics hold, as of now; topics that do not exist hold none. */
+  publishedIds(topics: readonly string[]): AsyncIterable<string>;
   readonly topics: ReadonlyMap<string, PinnedTopic>;
   /** Commits the records and the checkpoint as one transaction. Any rejection leaves the outcome unknown and ends this sink. */
   commit(records: readonly OutgoingRecord[], checkpoint: Checkpoint, onSent: () => void): Promise<void>;

@@ -1,0 +1,96 @@
+/**
+ * `./ferry relay reset` heals what the relay refuses: a new epoch publishes from the outbox exactly what Kafka does not hold, also when it
+ * is killed in the middle of that.
+ */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { describe, type TestContext, test } from 'node:test';
+import { createKafka, kafkaOptions } from '../../src/kafka/client.ts';
+import type { ErrorCode } from '../../src/kernel/errors.ts';
+import { relayNames } from '../../src/relay/names.ts';
+import { createLogger } from '../../src/telemetry/logger.ts';
+import { RelayLab } from '../support/relay-lab.ts';
+import { testStack } from '../support/stack.ts';
+
+const stack = await testStack();
+
+describe('a reset', () => {
+  test('publishes what was written between a lost slot and the new one, each once', async (t) => {
+    const lab = await publishedLab(t);
+    await lab.sql('select pg_drop_replication_slot($1)', [relayNames(lab.config).slot]);
+    await lab.write({ rows: 300, largestTransaction: 100 });
+    await refuses(lab, 'RELAY_SLOT_MISSING');
+
+    const reset = resetByCommand(lab);
+    assert.equal(reset.status, 0, reset.stderr);
+    await lab.stream();
+    await lab.write({ rows: 100, largestTransaction: 50 });
+    await lab.assertExactlyOnce();
+  });
+
+  test('killed while it publishes, goes on where it was', async (t) => {
+    const lab = await publishedLab(t, { RELAY_BATCH_MAX_EVENTS: '50' });
+    await lab.sql('select pg_drop_replication_slot($1)', [relayNames(lab.config).slot]);
+    await lab.write({ rows: 400, largestTransaction: 100 });
+    assert.equal(resetByCommand(lab).status, 0);
+    for (const failPoint of ['after-send:3', 'after-end-txn:3', 'after-commit-before-confirm:1']) {
+      lab.relay.start({ FERRY_FAIL_POINT: failPoint });
+      await lab.relay.exited();
+    }
+    await lab.stream();
+    await lab.assertExactlyOnce();
+  });
+
+  test('finds every event in Kafka after the checkpoint topic was lost, and publishes none again', async (t) => {
+    const lab = await publishedLab(t);
+    const before = (await lab.records(lab.topic('order'))).length;
+    await deleteTopic(lab, relayNames(lab.config).checkpointTopic);
+    await refuses(lab, 'RELAY_CHECKPOINT_MISSING');
+    assert.equal(resetByCommand(lab).status, 0);
+    assert.equal(resetByCommand(lab).status, 0, 'repeating it before the start changes nothing');
+    await lab.stream();
+    await lab.assertExactlyOnce();
+    assert.equal((await lab.records(lab.topic('order'))).length, before);
+  });
+
+  test('is refused while the relay runs', async (t) => {
+    const lab = await openLab(t);
+    await lab.stream();
+    const reset = resetByCommand(lab);
+    assert.equal(reset.status, 1);
+    assert.match(reset.stderr, /stop it first/);
+  });
+});
+
+async function openLab(t: TestContext, environment: Record<string, string> = {}): Promise<RelayLab> {
+  const lab = await RelayLab.open(stack, environment);
+  t.after(() => lab.close());
+  return lab;
+}
+
+/** A relay that has published something and was stopped. */
+async function publishedLab(t: TestContext, environment: Record<string, string> = {}): Promise<RelayLab> {
+  const lab = await openLab(t, environment);
+  await lab.stream();
+  await lab.write({ rows: 300, largestTransaction: 100 });
+  await lab.assertExactlyOnce();
+  await lab.relay.stop();
+  return lab;
+}
+
+async function refuses(lab: RelayLab, code: ErrorCode): Promise<void> {
+  lab.relay.start();
+  await lab.relay.waitForLog(`the refusal ${code}`, ({ err }) => (err as { code?: string } | undefined)?.code === code);
+  await lab.relay.exited();
+}
+
+async function deleteTopic(lab: RelayLab, topic: string): Promise<void> {
+  const admin = createKafka(kafkaOptions(lab.config, 'test', createLogger(lab.config, { role: 'test' }))).admin();
+  await admin.connect();
+  await admin.deleteTopics({ topics: [topic] }).finally(() => admin.disconnect());
+}
+
+function resetByCommand(lab: RelayLab) {
+  const args = ['src/main.ts', 'relay', 'reset', '--reason', 'test'];
+  return spawnSync(process.execPath, args, { env: { ...process.env, ...lab.environment }, encoding: 'utf8' });
+}
