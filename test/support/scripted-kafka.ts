@@ -3,7 +3,8 @@
  * fails where a test says.
  */
 import type { Broker, Cluster } from '../../src/kafka/protocol.ts';
-import { bytes, int16, int32, int64, rawBroker, type SentRequest, text } from './raw-broker.ts';
+import { bytes, int16, int32, int64 } from './bytes.ts';
+import { rawBroker, type SentRequest, text } from './raw-broker.ts';
 import { scriptedCluster } from './scripted-cluster.ts';
 
 export interface SentBatch {

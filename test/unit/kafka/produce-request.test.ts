@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { encodeProduceRequest, type PartitionBatch, sendProduce } from '../../../src/kafka/produce-request.ts';
 import { kafkaErrorType } from '../../../src/kafka/protocol.ts';
-import { bytes, int16, int32, int64, rawBroker, text } from '../../support/raw-broker.ts';
+import { bytes, int16, int32, int64 } from '../../support/bytes.ts';
+import { rawBroker, text } from '../../support/raw-broker.ts';
 
 const BATCHES: readonly PartitionBatch[] = [
   { topic: 'order', partition: 3, bytes: Buffer.from('first') },

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pino } from 'pino';
 import { TopicCatalog } from '../../../src/kafka/topic-catalog.ts';
-import { bytes, int16, int32, rawBroker, type SentRequest } from '../../support/raw-broker.ts';
+import { bytes, int16, int32 } from '../../support/bytes.ts';
+import { rawBroker, type SentRequest } from '../../support/raw-broker.ts';
 import { scriptedCluster } from '../../support/scripted-cluster.ts';
 
 const NO_TAGS = Buffer.from([0]);
