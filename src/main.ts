@@ -1,5 +1,8 @@
 /** The program: the command line, given what only the composition root can make. */
-import { startService } from './app.ts';
 import { runCli } from './cli/program.ts';
 
-process.exitCode = await runCli(process.argv.slice(2), { environment: process.env, startService });
+process.exitCode = await runCli(process.argv.slice(2), {
+  environment: process.env,
+  // loaded when it is needed: only `serve` pays for the server, the relay and their telemetry at its start
+  startService: async (config) => (await import('./app.ts')).startService(config),
+});

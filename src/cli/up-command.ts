@@ -1,7 +1,8 @@
 /** `./ferry up`: the embedded parts and the service for development, in the foreground or behind a supervisor process. */
+import { loadConfig } from '../config/load.ts';
 import { type ChildExit, exitText } from '../embedded/child.ts';
 import type { EmbeddedPart } from '../embedded/part.ts';
-import { choosePort } from '../embedded/ports.ts';
+import { choosePort, portOf } from '../embedded/ports.ts';
 import { backoffMs, sleep } from '../kernel/deadline.ts';
 import { describeError, FerryError } from '../kernel/errors.ts';
 import { Scope } from '../kernel/scope.ts';
@@ -56,7 +57,8 @@ async function start(session: Session, options: UpOptions, scope: Scope, stoppin
   await home.claim();
   scope.defer('the home', () => home.release());
   if (options.fresh === true) home.deleteData();
-  const httpPort = await choosePort('HTTP_PORT', Number(session.environment.HTTP_PORT || 8080));
+  const { HTTP_PORT } = loadConfig(session.environment);
+  const httpPort = await choosePort('HTTP_PORT', HTTP_PORT, portOf(home.addresses().httpUrl));
   const stack = await terminal.step('starting Postgres, Kafka and the schema registry', (update) =>
     startEmbeddedParts(session, {
       progress: update,

@@ -37,6 +37,7 @@ export function kafkaRecipe(home: Home, port: number, controllerPort: number, pa
     }),
     probe: () => probeKafka('127.0.0.1', port, 2_000),
     readyTimeoutMs: 90_000,
+    startAttempts: 1,
     stopSignals: [['SIGTERM', 20_000]],
   };
 }

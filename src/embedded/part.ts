@@ -1,5 +1,8 @@
 /** What every embedded part can do: start, stop and be killed, always on the same port and data. */
+import { sleep } from '../kernel/deadline.ts';
 import { Child, type ChildExit, type ChildOptions } from './child.ts';
+
+const START_PAUSE_MS = 250;
 
 export type PartName = 'postgres' | 'kafka' | 'registry';
 
@@ -13,6 +16,8 @@ export interface PartRecipe {
   /** Rejects until the part answers as its clients need it to. */
   probe(): Promise<unknown>;
   readonly readyTimeoutMs: number;
+  /** How often it is started anew when it ends before it is ready; 1 where a second try cannot go better. */
+  readonly startAttempts: number;
   readonly stopSignals: ReadonlyArray<readonly [NodeJS.Signals, number]>;
 }
 
@@ -44,18 +49,26 @@ export class EmbeddedPart {
   async start(): Promise<void> {
     if (this.running) return;
     await this.#recipe.prepare();
-    const child = await Child.start({ name: this.name, ...this.#recipe.command() });
-    this.#child = child;
-    try {
-      await child.waitUntilReady(() => this.#recipe.probe(), this.#recipe.readyTimeoutMs);
-    } catch (error) {
-      await this.kill();
-      throw error;
-    }
+    const child = await this.#startOnce(1);
     this.#expectedToRun = true;
     child.exited.then((exit) => {
       if (this.#child === child && this.#expectedToRun) this.#onDeath(this, exit);
     });
+  }
+
+  async #startOnce(attempt: number): Promise<Child> {
+    const child = await Child.start({ name: this.name, ...this.#recipe.command() });
+    this.#child = child;
+    try {
+      await child.waitUntilReady(() => this.#recipe.probe(), this.#recipe.readyTimeoutMs);
+      return child;
+    } catch (error) {
+      const ended = !child.running;
+      await this.kill();
+      if (!ended || attempt >= this.#recipe.startAttempts) throw error;
+    }
+    await sleep(START_PAUSE_MS);
+    return this.#startOnce(attempt + 1);
   }
 
   /** Ends it cleanly; resolves when the process is gone. */

@@ -36,3 +36,9 @@ export async function choosePort(variable: VariableName, configured: number, bef
   if (before !== undefined && (await isPortFree(before))) return before;
   return freePort();
 }
+
+/** The port in an address such as `127.0.0.1:9092` or a URL; undefined where there is none. */
+export function portOf(address: string | undefined): number | undefined {
+  const digits = /:(\d+)(?:\/|$)/.exec(address ?? '')?.[1];
+  return digits === undefined ? undefined : Number(digits);
+}

@@ -50,6 +50,7 @@ export function postgresRecipe(home: Home, port: number, sql: SqlRunner): PartRe
     command: () => ({ home, env: ENVIRONMENT, ...server }),
     probe: () => sql(postgresUrl(home, port, 'postgres'), 'select 1'),
     readyTimeoutMs: 60_000,
+    startAttempts: 20, // the children of a killed server hold its shared memory until they have noticed
     stopSignals: [
       ['SIGINT', 15_000], // fast shutdown: clients are disconnected, then a checkpoint
       ['SIGQUIT', 5_000], // immediate: recovers from the WAL at the next start

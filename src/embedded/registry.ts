@@ -48,6 +48,7 @@ export function registryRecipe(
       if (!answer.ok) throw new Error(`the registry answers ${answer.status}`);
     },
     readyTimeoutMs: 90_000,
+    startAttempts: 1,
     stopSignals: [['SIGTERM', 10_000]],
   };
 }
@@ -67,5 +68,9 @@ function storageEnvironment(home: Home, storage: RegistryStorage | undefined): R
     APICURIO_DATASOURCE_URL: `jdbc:postgresql://${storage.host}:${storage.port}/${storage.database}`,
     APICURIO_DATASOURCE_USERNAME: storage.user,
     APICURIO_DATASOURCE_PASSWORD: storage.password,
+    // 20 idle connections by default, of which each fails one request after Postgres restarted
+    APICURIO_DATASOURCE_JDBC_INITIAL_SIZE: '1',
+    APICURIO_DATASOURCE_JDBC_MIN_SIZE: '1',
+    APICURIO_DATASOURCE_JDBC_MAX_SIZE: '8',
   };
 }

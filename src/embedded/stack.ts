@@ -8,7 +8,7 @@ import type { Home, StackAddresses } from './home.ts';
 import { resolveJavaParts } from './java-parts.ts';
 import { kafkaRecipe } from './kafka.ts';
 import { EmbeddedPart, type PartName, type PartRecipe } from './part.ts';
-import { choosePort, freePort } from './ports.ts';
+import { choosePort, freePort, portOf } from './ports.ts';
 import { postgresRecipe, postgresUrl, type SqlRunner } from './postgres.ts';
 import { registryRecipe, registryUrl } from './registry.ts';
 
@@ -96,7 +96,6 @@ export async function startEmbeddedStack(options: EmbeddedStackOptions): Promise
 
 async function choosePorts(options: EmbeddedStackOptions): Promise<Record<PartName, number>> {
   const before = options.home.addresses();
-  const portOf = (address: string | undefined) => Number(/:(\d+)(?:\/|$)/.exec(address ?? '')?.[1] ?? 0) || undefined;
   return {
     postgres: await choosePort('EMBEDDED_POSTGRES_PORT', options.ports.postgres, portOf(before.postgresUrl)),
     kafka: await choosePort('EMBEDDED_KAFKA_PORT', options.ports.kafka, portOf(before.kafkaBrokers)),

@@ -1,0 +1,158 @@
+/** The embedded parts themselves: readiness, restarts on the same port and data, and what is left when their parent is killed. */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join, resolve } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { runSql } from '../../src/cli/sql-runner.ts';
+import { Home } from '../../src/embedded/home.ts';
+import { probeKafka } from '../../src/embedded/kafka-probe.ts';
+import { portOf } from '../../src/embedded/ports.ts';
+import { isStillRunning } from '../../src/embedded/process-identity.ts';
+import { type EmbeddedStack, type EmbeddedStackOptions, startEmbeddedStack } from '../../src/embedded/stack.ts';
+import { FerryError } from '../../src/kernel/errors.ts';
+
+const REPOSITORY = resolve(import.meta.dirname, '../..');
+const root = join(REPOSITORY, '.ferry-cache/test-homes', `embedded-${process.pid}`);
+mkdirSync(root, { recursive: true });
+const parents: ChildProcess[] = [];
+after(() => {
+  for (const parent of parents) parent.kill('SIGKILL');
+  rmSync(root, { recursive: true, force: true });
+});
+
+const ANY_PORT = { postgres: 0, kafka: 0, registry: 0 };
+
+function options(home: Home, changes: Partial<EmbeddedStackOptions> = {}): EmbeddedStackOptions {
+  return { home, postgres: true, kafka: false, registry: false, ports: ANY_PORT, sql: runSql, ...changes };
+}
+
+describe('a whole stack', () => {
+  const home = new Home(join(root, 'whole'));
+  const deaths: string[] = [];
+  let stack: EmbeddedStack;
+  before(async () => {
+    await home.claim();
+    const onDeath: EmbeddedStackOptions['onDeath'] = (part, exit) => deaths.push(`${part.name} ${exit.signal}`);
+    stack = await startEmbeddedStack(options(home, { kafka: true, registry: true, onDeath }));
+  });
+  after(async () => {
+    await stack.stop();
+    home.release();
+  });
+
+  test('is ready in every part when it says so, and recorded', async () => {
+    const rows = await runSql(stack.postgresUrl ?? '', `select current_setting('wal_level') as level`);
+    assert.deepEqual(rows, [{ level: 'logical' }]);
+    assert.equal(await probeKafka('127.0.0.1', portOf(stack.kafkaBrokers) ?? 0, 5_000), 1);
+    assert.equal((await fetch(`${stack.registryUrl}/subjects`)).status, 200);
+    assert.deepEqual(
+      home
+        .processes()
+        .map(({ name }) => name)
+        .sort(),
+      ['kafka', 'postgres', 'registry'],
+    );
+    assert.ok(home.processes().every(isStillRunning));
+  });
+
+  test('a part that is stopped or killed comes back on its port, with its data, and is not reported as a death', async () => {
+    const { postgresUrl = '', registryUrl } = stack;
+    await runSql(postgresUrl, 'create table kept as select 42 as answer');
+    const subject = `${registryUrl}/subjects/kept/versions`;
+    const schema = JSON.stringify({ schema: '{"type":"record","name":"Kept","fields":[]}' });
+    const headers = { 'content-type': 'application/vnd.schemaregistry.v1+json' };
+    assert.equal((await fetch(subject, { method: 'POST', body: schema, headers })).status, 200);
+    for (const name of ['registry', 'kafka', 'postgres'] as const) {
+      const pid = stack.part(name).pid;
+      if (name === 'kafka') await stack.part(name).stop();
+      else await stack.part(name).kill();
+      assert.equal(stack.part(name).running, false);
+      await stack.part(name).start();
+      assert.notEqual(stack.part(name).pid, pid);
+    }
+    assert.deepEqual(await runSql(postgresUrl, 'select answer from kept'), [{ answer: 42 }]);
+    // the registry may first have to notice that its connections went with the old server
+    let versions = await fetch(subject);
+    while (versions.status === 500) versions = await fetch(subject);
+    assert.deepEqual(await versions.json(), [1]);
+    assert.equal(await probeKafka('127.0.0.1', portOf(stack.kafkaBrokers) ?? 0, 5_000), 1);
+    assert.deepEqual(deaths, []);
+  });
+
+  test('a part that ends by itself is reported', async () => {
+    const { pid } = stack.part('registry');
+    assert.ok(pid !== undefined);
+    process.kill(pid, 'SIGKILL');
+    while (deaths.length === 0) await new Promise((done) => setTimeout(done, 20));
+    assert.deepEqual(deaths, ['registry SIGKILL']);
+  });
+});
+
+describe('a parent that is killed', () => {
+  test('leaves processes that the next start finds, ends and replaces, with the data kept', async () => {
+    const home = new Home(join(root, 'killed'));
+    const { parent, url } = await startInAnotherProcess(home);
+    await runSql(url, 'create table kept as select 42 as answer');
+    const left = home.processes();
+    assert.equal(left.length, 1);
+    parent.kill('SIGKILL');
+    await once(parent, 'exit');
+    assert.ok(left.every(isStillRunning), 'the server outlives its parent');
+    assert.equal(home.abandoned, true);
+
+    await home.claim();
+    assert.ok(!left.some(isStillRunning));
+    const stack = await startEmbeddedStack(options(home));
+    assert.equal(stack.postgresUrl, url, 'the same port as before');
+    assert.deepEqual(await runSql(url, 'select answer from kept'), [{ answer: 42 }]);
+    await stack.stop();
+    assert.deepEqual(home.processes(), []);
+    home.release();
+  });
+});
+
+describe('a configured port that is taken', () => {
+  test('is named with its variable, and nothing is left running', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const address = server.address();
+    assert.ok(address !== null && typeof address === 'object');
+    const home = new Home(join(root, 'taken'));
+    await home.claim();
+    try {
+      await assert.rejects(
+        startEmbeddedStack(options(home, { ports: { ...ANY_PORT, postgres: address.port } })),
+        (error) =>
+          error instanceof FerryError && error.code === 'PORT_TAKEN' && /EMBEDDED_POSTGRES_PORT/.test(error.message),
+      );
+      assert.deepEqual(home.processes(), []);
+    } finally {
+      server.close();
+      home.release();
+    }
+  });
+});
+
+/** A Node process that owns the home and runs a Postgres in it; resolves when that is up. */
+async function startInAnotherProcess(home: Home): Promise<{ parent: ChildProcess; url: string }> {
+  const program = `
+    import { runSql } from '${REPOSITORY}/src/cli/sql-runner.ts';
+    import { Home } from '${REPOSITORY}/src/embedded/home.ts';
+    import { startEmbeddedStack } from '${REPOSITORY}/src/embedded/stack.ts';
+    const home = new Home('${home.directory}');
+    await home.claim();
+    const ports = { postgres: 0, kafka: 0, registry: 0 };
+    const stack = await startEmbeddedStack({ home, postgres: true, kafka: false, registry: false, ports, sql: runSql });
+    console.log(stack.postgresUrl);
+    setInterval(() => {}, 1000);
+  `;
+  const parent = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  parents.push(parent);
+  const [line] = (await once(parent.stdout, 'data')) as [Buffer];
+  return { parent, url: line.toString().trim() };
+}
