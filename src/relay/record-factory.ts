@@ -6,7 +6,7 @@ import { deadLetterHeaders } from '../events/dead-letter.ts';
 import { type EncodeRefusal, type EncodeResult, type EventEncoder, encodeFresh } from '../events/encoder.ts';
 import type { OutboxEvent, Position } from '../events/outbox-event.ts';
 import { partitionOf } from '../events/partition.ts';
-import { eventHeaders, type OutgoingRecord } from '../events/record.ts';
+import { eventHeaders, HEADER, type OutgoingRecord } from '../events/record.ts';
 import { deadLetterTopic, type TopicRoutes } from '../events/routes.ts';
 import { ERRORS } from '../kernel/errors.ts';
 import { formatLsn } from '../kernel/lsn.ts';
@@ -76,7 +76,8 @@ export class RecordFactory {
   async makeMalformed(row: MalformedRow, position: Position): Promise<BatchEntry> {
     const topic = this.#options.routes.tryTopicOf(row.aggregateType) ?? this.#options.routes.unrouted;
     const identity = { id: row.id, aggregateId: row.aggregateId, traceparent: null };
-    return this.#deadLetterRecord(identity, row.original, {}, position, topic, row.refusal);
+    // without its id a reset would not find that Kafka holds it, and publish it again
+    return this.#deadLetterRecord(identity, row.original, { [HEADER.id]: row.id }, position, topic, row.refusal);
   }
 
   /** Null if the record is too large with its headers. */
@@ -142,7 +143,7 @@ export class RecordFactory {
     // Too large even without its body means that the writer's headers are: they stay in the outbox row with the rest.
     const record = fits
       ? whole
-      : { ...base, value: null, headers: { ce_id: identity.id, ...deadLetterHeaders(cause, source, reference) } };
+      : { ...base, value: null, headers: { [HEADER.id]: identity.id, ...deadLetterHeaders(cause, source, reference) } };
     const { id: eventId, traceparent } = identity;
     return { record, bytes: recordBytes(record), eventId, traceparent, position, deadLetter: code };
   }
