@@ -7,15 +7,18 @@ import { decodeCheckpoint } from '../relay/checkpoint.ts';
 import { relayNames } from '../relay/names.ts';
 import type { EventLog } from './event-log.ts';
 
-export interface SlotStatus {
+export interface SlotState {
   /** `streaming` while a relay reads the slot, `stopped` while none does, `never started` without a slot. */
   readonly state: string;
   readonly slot: string | null;
   /** WAL written and not yet confirmed by the relay. */
   readonly lagBytes: number | null;
-  /** Age of the oldest row that is not published; 0 when all are. */
-  readonly lagSeconds: number | null;
   readonly confirmedLsn: string | null;
+}
+
+export interface SlotStatus extends SlotState {
+  /** Age of the oldest row that is not known to be published; 0 when all are. */
+  readonly lagSeconds: number;
   readonly outboxRows: number;
   readonly pending: number;
   readonly deadLettered: number;
@@ -26,17 +29,34 @@ export interface CheckpointStatus {
   readonly lastEventId: string | null;
 }
 
+/** The slot and the outbox behind it. */
 export async function readSlotStatus(db: Queryable, relay: string): Promise<SlotStatus> {
-  const [slot, counts] = [await selectSlot(db, relay), await countOutbox(db, relay)];
+  const slot = await readSlotState(db, relay);
+  const { rows, pending, deadLettered, lagSeconds } = await countOutbox(db, relay);
   return {
-    state: slot === undefined ? 'never started' : slot.active ? 'streaming' : 'stopped',
-    slot: slot?.name ?? null,
-    lagBytes: slot?.lagBytes === undefined || slot.lagBytes === null ? null : Number(slot.lagBytes),
-    lagSeconds: counts.lagSeconds,
-    confirmedLsn: slot?.confirmed ?? null,
-    outboxRows: Number(counts.rows),
-    pending: Number(counts.pending),
-    deadLettered: Number(counts.deadLettered),
+    ...slot,
+    lagSeconds,
+    outboxRows: Number(rows),
+    pending: Number(pending),
+    deadLettered: Number(deadLettered),
+  };
+}
+
+/** The slot of the relay's newest epoch. */
+export async function readSlotState(db: Queryable, relay: string): Promise<SlotState> {
+  const { rows } = await db.query<SlotRow & Record<string, unknown>>(
+    `select epoch.slot as name, slot.active, slot.confirmed_flush_lsn::text as confirmed,
+            (pg_current_wal_lsn() - slot.confirmed_flush_lsn)::bigint as "lagBytes"
+       from (select slot from ferry.relay_epoch where relay = $1 order by epoch desc limit 1) epoch
+       left join pg_replication_slots slot on slot.slot_name = epoch.slot`,
+    [relay],
+  );
+  const row = rows[0];
+  return {
+    state: row === undefined ? 'never started' : row.active ? 'streaming' : 'stopped',
+    slot: row?.name ?? null,
+    lagBytes: row === undefined || row.lagBytes === null ? null : Number(row.lagBytes),
+    confirmedLsn: row?.confirmed ?? null,
   };
 }
 
@@ -45,17 +65,6 @@ interface SlotRow {
   readonly active: boolean | null;
   readonly confirmed: string | null;
   readonly lagBytes: bigint | null;
-}
-
-async function selectSlot(db: Queryable, relay: string): Promise<SlotRow | undefined> {
-  const { rows } = await db.query<SlotRow & Record<string, unknown>>(
-    `select epoch.slot as name, slot.active, slot.confirmed_flush_lsn::text as confirmed,
-            (pg_current_wal_lsn() - slot.confirmed_flush_lsn)::bigint as "lagBytes"
-       from (select slot from ferry.relay_epoch where relay = $1 order by epoch desc limit 1) epoch
-       left join pg_replication_slots slot on slot.slot_name = epoch.slot`,
-    [relay],
-  );
-  return rows[0];
 }
 
 interface OutboxCounts {

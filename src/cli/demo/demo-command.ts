@@ -4,7 +4,6 @@
  */
 import { join } from 'node:path';
 import { loadConfig } from '../../config/load.ts';
-import { choosePort } from '../../embedded/ports.ts';
 import { Scope } from '../../kernel/scope.ts';
 import { createPool, type Pool } from '../../postgres/connection.ts';
 import { type IntegrityReport, isSound } from '../../reconcile/integrity.ts';
@@ -14,7 +13,7 @@ import { endStack } from '../down-command.ts';
 import { startEmbeddedParts } from '../embedded-parts.ts';
 import { openEventLog } from '../event-log.ts';
 import { EXIT } from '../exit-codes.ts';
-import { readSlotStatus } from '../relay-status.ts';
+import { readSlotState } from '../relay-status.ts';
 import { RoleProcess } from '../role-process.ts';
 import { type CommonOptions, type Environment, openSession, partsEnvironment, type Session } from '../session.ts';
 import { onStopSignal, type StopSignal } from '../signals.ts';
@@ -49,6 +48,7 @@ function demoSession(session: Session, options: DemoOptions): Session {
     SCHEMA_REGISTRY_URL: undefined,
     FERRY_HOME: undefined,
     FERRY_MODULES: 'commerce',
+    HTTP_PORT: '0',
   };
   return openSession(environment, { ...options, home: options.home ?? join(session.home.directory, 'demo') });
 }
@@ -86,7 +86,6 @@ async function runOrders(session: Session, options: DemoOptions, scope: Scope, s
   scope.defer('the embedded parts', () => stack.stop());
   const environment: Environment = {
     ...partsEnvironment(session),
-    HTTP_PORT: String(await choosePort('HTTP_PORT', 0)),
     LOG_FORMAT: 'json',
   };
   const config = loadConfig(environment);
@@ -165,8 +164,7 @@ async function runTraffic(
       relay,
       kills: options.killRelay,
       progress: () => decided / options.orders,
-      countPending: async () => (await readSlotStatus(pool, relayName)).pending,
-      isStreaming: async () => (await readSlotStatus(pool, relayName)).state === 'streaming',
+      slot: () => readSlotState(pool, relayName),
       signal,
       onKill: (count) => {
         killed = count;

@@ -1,11 +1,12 @@
 /** Kills the relay with SIGKILL while events flow, and measures how soon it publishes again. */
 import { performance } from 'node:perf_hooks';
 import { sleep } from '../../kernel/deadline.ts';
+import type { SlotState } from '../relay-status.ts';
 import type { RoleProcess } from '../role-process.ts';
 
 export interface RelayKill {
-  /** Committed and not yet known to be published at the moment of the kill. */
-  readonly pending: number;
+  /** WAL that the relay had not yet confirmed at the moment of the kill, in bytes. */
+  readonly unconfirmedBytes: number;
   /** From SIGKILL until the slot is read again by the restarted process. */
   readonly backAfterMs: number;
 }
@@ -15,11 +16,9 @@ export interface KillerOptions {
   readonly kills: number;
   /** How much of the traffic is done, 0 to 1. */
   readonly progress: () => number;
-  readonly countPending: () => Promise<number>;
-  /** Whether the relay reads its slot. */
-  readonly isStreaming: () => Promise<boolean>;
+  readonly slot: () => Promise<Pick<SlotState, 'state' | 'lagBytes'>>;
   readonly signal: AbortSignal;
-  readonly onKill: (done: number, kill: RelayKill) => void;
+  readonly onKill: (done: number) => void;
 }
 
 const POLL_MS = 25;
@@ -33,16 +32,16 @@ export async function killRelay(options: KillerOptions): Promise<RelayKill[]> {
     while (options.progress() < due && !signal.aborted) await sleep(POLL_MS, signal);
     await waitUntilStreaming(options);
     if (signal.aborted) break;
-    const pending = await options.countPending();
+    const { lagBytes } = await options.slot();
     const killedAt = performance.now();
     await relay.crash();
     await waitUntilStreaming(options);
-    done.push({ pending, backAfterMs: performance.now() - killedAt });
-    options.onKill(done.length, done.at(-1) ?? { pending, backAfterMs: 0 });
+    done.push({ unconfirmedBytes: lagBytes ?? 0, backAfterMs: performance.now() - killedAt });
+    options.onKill(done.length);
   }
   return done;
 }
 
-async function waitUntilStreaming({ isStreaming, signal }: KillerOptions): Promise<void> {
-  while (!signal.aborted && !(await isStreaming())) await sleep(POLL_MS, signal);
+async function waitUntilStreaming({ slot, signal }: KillerOptions): Promise<void> {
+  while (!signal.aborted && (await slot()).state !== 'streaming') await sleep(POLL_MS, signal);
 }

@@ -61,7 +61,7 @@ function pathText({ outbox, record }: EventPath, { traffic }: DemoOutcome): stri
 function proofText({ traffic, kills, integrity }: DemoOutcome): string {
   const count = (value: number) => value.toLocaleString('en');
   const downs = kills.map(({ backAfterMs }) => `${(backAfterMs / 1000).toFixed(2)} s`).join(', ');
-  const pending = kills.map((kill) => count(kill.pending)).join(', ');
+  const behind = kills.map(({ unconfirmedBytes }) => `${Math.ceil(unconfirmedBytes / 1024)} kB`).join(', ');
   const zero = (value: number) => (value === 0 ? green('0') : red(count(value)));
   return plainTable([
     [
@@ -74,7 +74,7 @@ function proofText({ traffic, kills, integrity }: DemoOutcome): string {
     [
       'relay killed',
       `${kills.length} ×`,
-      kills.length === 0 ? '' : dim(`with ${pending} events pending; streaming again after ${downs}`),
+      kills.length === 0 ? '' : dim(`with ${behind} of WAL unconfirmed; streaming again after ${downs}`),
     ],
     ['outbox rows', bold(count(integrity.outboxRows)), dim('counted in Postgres')],
     ['distinct events in Kafka', bold(count(integrity.published)), dim('read under read_committed')],
