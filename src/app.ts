@@ -2,30 +2,38 @@
  * The composition root: the one place that knows all modules. Makes what the configured roles need, wires the ports, starts them, and
  * stops them in reverse.
  */
+import type { FastifyInstance } from 'fastify';
 import type { RunningService } from './cli/service.ts';
 import { parsePairs } from './config/load.ts';
 import type { Config } from './config/variables.ts';
-import { TopicRoutes } from './events/routes.ts';
-import type { PartState } from './http/probe-routes.ts';
+import { subjectOf, TopicRoutes } from './events/routes.ts';
+import type { PartState, ProbeDeps } from './http/probe-routes.ts';
+import { createProbeServer } from './http/probe-server.ts';
 import { createHttpServer } from './http/server.ts';
 import { startOrdersPerCustomer } from './inbox/orders-per-customer.ts';
 import { kafkaOptions } from './kafka/client.ts';
 import { FerryError } from './kernel/errors.ts';
 import { armFailPoint } from './kernel/fail-point.ts';
 import { Scope } from './kernel/scope.ts';
+import { kafkaState, registryState } from './ops/part-state.ts';
 import { createEventWriter } from './outbox/event-writer.ts';
 import { createPool, type Pool } from './postgres/connection.ts';
 import { migrationSets } from './postgres/migrate.ts';
+import { keepPartitions } from './postgres/partitions.ts';
 import { createDecoder } from './registry/decoder.ts';
 import { createEncoder } from './registry/encoder.ts';
 import { createRegistryClient } from './registry/registry-client.ts';
-import { SchemaStore } from './registry/schema-store.ts';
+import { readSchemaFiles } from './registry/schema-files.ts';
+import { type RefreshOutcome, SchemaStore } from './registry/schema-store.ts';
 import { kafkaSinkOpener } from './relay/kafka-sink.ts';
 import { relayNames } from './relay/names.ts';
 import { Relay, type RelayStatus } from './relay/relay.ts';
 import type { RelayOptions } from './relay/session.ts';
+import type { Logger } from './telemetry/logger.ts';
 import { startTelemetry, type Telemetry } from './telemetry/telemetry.ts';
 import { changeStreamOpener } from './wal/change-stream.ts';
+
+type ProbeSources = Omit<ProbeDeps, 'db'> & { readonly logger: Logger };
 
 const ROLES = ['api', 'relay', 'consumers'] as const;
 type Role = (typeof ROLES)[number];
@@ -72,18 +80,47 @@ export async function startService(config: Config): Promise<RunningService> {
       onIdleError: (err) => telemetry.logger.warn({ err }, 'an idle connection to Postgres broke'),
     });
     scope.defer('Postgres pool', () => pool.end());
-    const store = new SchemaStore(createRegistryClient({ url: requireSetting(config, 'SCHEMA_REGISTRY_URL') }));
-    const parts: Parts = { config, telemetry, routes: topicRoutes(config), store, pool, scope };
+    const parts: Parts = {
+      config,
+      telemetry,
+      routes: topicRoutes(config),
+      store: schemaStore(config, telemetry),
+      pool,
+      scope,
+    };
+    void preloadSchemas(parts);
+    scope.defer(
+      'partitions',
+      keepPartitions(pool, (err) => telemetry.logger.warn({ err }, 'the outbox has no new partitions')),
+    );
     const finished: Promise<void>[] = [];
     const relay = roles.has('relay') ? startRelay(parts, finished) : null;
     if (roles.has('consumers')) startConsumers(parts);
-    const httpUrl = roles.has('api') ? await listen(parts, relay) : undefined;
+    const httpUrl = await serveHttp(parts, roles, relay);
     // With another role in the process, a relay that refuses must not take that role down: readiness and the log tell of it.
     const alone = roles.size === 1;
     return { httpUrl, finished: alone ? (finished[0] ?? never()) : never(), stop: () => scope.close() };
   } catch (error) {
     await scope.close().catch(() => {});
     throw error;
+  }
+}
+
+function schemaStore(config: Config, { metrics }: Telemetry): SchemaStore {
+  const refreshed = (outcome: RefreshOutcome) => metrics.registryRequestsTotal.add(1, { outcome });
+  const client = createRegistryClient({ url: requireSetting(config, 'SCHEMA_REGISTRY_URL') });
+  return new SchemaStore(client, { metrics: { refreshed } });
+}
+
+/** What is known before the registry goes away outlives its absence, so all of our own schemas are asked for at once. */
+async function preloadSchemas({ config, telemetry, routes, store }: Parts): Promise<void> {
+  try {
+    const files = readSchemaFiles(config.SCHEMAS_DIR);
+    await store.preload(
+      files.map((file) => subjectOf(config.SUBJECT_NAMING, routes.topicOf(file.aggregateType), file.tree.name)),
+    );
+  } catch (err) {
+    telemetry.logger.warn({ err }, 'the schemas are not known yet; each is asked for when an event needs it');
   }
 }
 
@@ -150,24 +187,48 @@ function startConsumers({ config, telemetry, routes, store, pool, scope }: Parts
   scope.defer('consumers', () => projection.stop());
 }
 
-async function listen({ config, telemetry, routes, store, pool, scope }: Parts, relay: Relay | null): Promise<string> {
+/** The API where that is a role of this process, else probes where they are wanted; resolves with the API's address. */
+async function serveHttp(parts: Parts, roles: ReadonlySet<Role>, relay: Relay | null): Promise<string | undefined> {
+  const { config, telemetry, pool } = parts;
+  const probes = {
+    parts: () => partStates(config, relay),
+    metricsText: () => telemetry.metricsText(),
+    logger: telemetry.logger.child({ part: 'http' }),
+  };
+  if (roles.has('api')) return listen(parts, await createApi(parts, probes), 'HTTP_PORT');
+  if (config.PROBE_PORT !== 0) await listen(parts, await createProbeServer({ ...probes, db: pool }), 'PROBE_PORT');
+  return undefined;
+}
+
+function createApi({ config, telemetry, routes, store, pool }: Parts, probes: ProbeSources): Promise<FastifyInstance> {
   const encoder = createEncoder({ store, naming: config.SUBJECT_NAMING, maxEventBytes: config.MAX_EVENT_BYTES });
-  const server = await createHttpServer({
+  return createHttpServer({
+    ...probes,
     config,
     pool,
     events: createEventWriter(encoder, routes),
-    logger: telemetry.logger.child({ part: 'http' }),
     tracer: telemetry.tracer,
     metrics: telemetry.metrics,
     modules: migrationSets(config.FERRY_MODULES).filter((set) => set === 'commerce'),
-    parts: async () => (relay === null ? {} : { relay: relayReadiness(relay.status) }),
-    metricsText: () => telemetry.metricsText(),
   });
+}
+
+function listen(
+  { config, scope }: Parts,
+  server: FastifyInstance,
+  variable: 'HTTP_PORT' | 'PROBE_PORT',
+): Promise<string> {
   scope.defer('HTTP server', () => server.close());
-  return server.listen({ host: config.HTTP_HOST, port: config.HTTP_PORT }).catch((cause: NodeJS.ErrnoException) => {
+  return server.listen({ host: config.HTTP_HOST, port: config[variable] }).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code !== 'EADDRINUSE') throw cause;
-    throw new FerryError('PORT_TAKEN', `port ${config.HTTP_PORT} is taken; HTTP_PORT chooses another`, { cause });
+    throw new FerryError('PORT_TAKEN', `port ${config[variable]} is taken; ${variable} chooses another`, { cause });
   });
+}
+
+/** What of the world outside this process is within reach; none of it is needed to take an order in. */
+async function partStates(config: Config, relay: Relay | null): Promise<Record<string, PartState>> {
+  const [kafka, registry] = await Promise.all([kafkaState(config), registryState(config)]);
+  return { kafka, registry, ...(relay === null ? {} : { relay: relayReadiness(relay.status) }) };
 }
 
 /** A relay that waits for a part or stands by is no reason to refuse requests: what is written meanwhile is published later. */

@@ -42,6 +42,9 @@ export const VARIABLES = {
   FERRY_MODULES: text('', { description: 'Example modules: commerce, or empty for none.' }),
   HTTP_HOST: text('127.0.0.1', { description: 'Address that the HTTP server binds.' }),
   HTTP_PORT: integer(8080, 0, 65535, { description: 'Port of the HTTP server; 0 takes a free one.' }),
+  PROBE_PORT: integer(0, 0, 65535, {
+    description: 'Port of /livez, /readyz and /metrics in a process without the api role; 0: not served.',
+  }),
   HTTP_BODY_LIMIT_BYTES: integer(1_048_576, 1024, 16_777_216, { description: 'Largest request body.', unit: 'bytes' }),
   IDEMPOTENCY_KEY_TTL_HOURS: integer(24, 1, 8760, {
     description: 'How long an idempotency key’s answer is kept.',

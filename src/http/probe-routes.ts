@@ -1,4 +1,4 @@
-/** For those who run Ferry: is it alive, is it ready, its metrics, and its contract. None asks for a key; none tells a secret. */
+/** For those who run Ferry: is it alive, is it ready, and its metrics. None asks for a key; none tells a secret. */
 import { type FastifyPluginCallbackTypebox, type Static, Type } from '@fastify/type-provider-typebox';
 import { withDeadline } from '../kernel/deadline.ts';
 import { coerceError } from '../kernel/errors.ts';
@@ -73,19 +73,6 @@ export function probeRoutes(deps: ProbeDeps): FastifyPluginCallbackTypebox {
         },
       },
       async (_request, reply) => reply.type('text/plain; version=0.0.4; charset=utf-8').send(await deps.metricsText()),
-    );
-
-    app.get(
-      '/openapi.json',
-      {
-        config: { role: 'public' },
-        schema: {
-          operationId: 'getContract',
-          summary: 'This contract',
-          response: { 200: Type.Unknown({ description: 'OpenAPI 3.1 document.' }) },
-        },
-      },
-      () => app.swagger(),
     );
     done();
   };

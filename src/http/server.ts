@@ -11,6 +11,7 @@ import type { Pool } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { registerAuthentication } from './authentication.ts';
+import { contractRoute } from './contract-route.ts';
 import { customerRoutes } from './customer-routes.ts';
 import { eventRoutes } from './event-routes.ts';
 import { idempotencyKeyOf } from './idempotency.ts';
@@ -88,6 +89,7 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
     },
   };
   await app.register(probeRoutes({ db: deps.pool, parts: deps.parts, metricsText: deps.metricsText }));
+  await app.register(contractRoute);
   await app.register(eventRoutes(routeDeps));
   if (deps.modules.includes('commerce')) {
     await app.register(orderRoutes(routeDeps));

@@ -14,7 +14,7 @@ export type Item =
   | { readonly kind: 'begin'; readonly commitLsn: Lsn; readonly xid: number; readonly commitTimeMs: number }
   | { readonly kind: 'event'; readonly event: OutboxEvent; readonly position: Position; readonly bytes: number }
   | { readonly kind: 'malformed'; readonly row: MalformedRow; readonly position: Position; readonly bytes: number }
-  | ({ readonly kind: 'end' } & TransactionEnd);
+  | ({ readonly kind: 'end'; readonly receivedAtMs: number } & TransactionEnd);
 
 export interface IntakeOptions {
   readonly maxBytes: number;
@@ -189,7 +189,8 @@ export class Intake implements ChangeSink {
     if (open === null) throw new Error('a commit came outside of a transaction');
     this.#open = null;
     const { endLsn, commitTimeMs } = change;
-    if (!open.drop) this.#push({ kind: 'end', endLsn, commitTimeMs, heartbeats: open.heartbeats });
+    if (!open.drop)
+      this.#push({ kind: 'end', receivedAtMs: Date.now(), endLsn, commitTimeMs, heartbeats: open.heartbeats });
   }
 
   #push(item: Item): void {

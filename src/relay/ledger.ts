@@ -191,6 +191,14 @@ export async function noteDeadLetters(client: Queryable, relay: string, rows: re
   );
 }
 
+export async function countDeadLetters(client: Queryable, relay: string): Promise<number> {
+  const { rows } = await client.query<{ count: bigint }>(
+    'select count(*) from ferry.relay_dead_letter where relay = $1',
+    [relay],
+  );
+  return Number(rows[0]?.count ?? 0n);
+}
+
 /** Takes back the notes of a Kafka transaction that was never committed: those beyond the checkpoint. */
 export async function forgetUncommittedDeadLetters(client: Queryable, checkpoint: Checkpoint): Promise<void> {
   const { relay, endLsn, partial, backfill } = checkpoint;

@@ -9,7 +9,8 @@ import { formatLsn } from '../kernel/lsn.ts';
 import { SerialClient } from '../postgres/serial-client.ts';
 import { readEpoch, readSlot } from './ledger.ts';
 import type { Publisher } from './publisher.ts';
-import { type RelayOptions, RelaySession, SlotLostError } from './session.ts';
+import { type RelayOptions, RelaySession } from './session.ts';
+import { SlotLostError } from './start-up.ts';
 import { type RelayState, RelayStateMachine } from './states.ts';
 
 export interface RelayStatus {

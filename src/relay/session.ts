@@ -8,9 +8,8 @@ import type { ChangeStream, OpenChangeStream } from '../events/change-stream.ts'
 import type { EventEncoder } from '../events/encoder.ts';
 import type { TopicRoutes } from '../events/routes.ts';
 import { withDeadline } from '../kernel/deadline.ts';
-import { FerryError } from '../kernel/errors.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
-import { formatLsn, type Lsn } from '../kernel/lsn.ts';
+import { formatLsn } from '../kernel/lsn.ts';
 import { Scope } from '../kernel/scope.ts';
 import type { ConnectionSettings } from '../postgres/connection.ts';
 import { SerialClient } from '../postgres/serial-client.ts';
@@ -18,25 +17,15 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { backfill, readPublishedIds } from './backfill.ts';
 import type { BatchLimits } from './batch.ts';
-import type { Checkpoint, CheckpointIdentity } from './checkpoint.ts';
-import { compare, compareIdentity, isSuperseded } from './compare.ts';
 import { ensureEpoch, type ReadyEpoch } from './epoch.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { Intake } from './intake.ts';
-import {
-  checkDatabase,
-  countRun,
-  forgetUncommittedDeadLetters,
-  isEventPresent,
-  markLive,
-  readAllRows,
-  readRun,
-  readSlot,
-  readSystemIdentifier,
-} from './ledger.ts';
+import { checkDatabase, countDeadLetters, markLive, readAllRows, readSlot } from './ledger.ts';
+import { livenessCheck } from './liveness.ts';
 import { Publisher } from './publisher.ts';
 import { RecordFactory } from './record-factory.ts';
 import type { OpenSink, Sink } from './sink.ts';
+import { agreeOnCheckpoint } from './start-up.ts';
 import type { RelayStateMachine } from './states.ts';
 import { Streaming } from './streaming.ts';
 
@@ -63,11 +52,6 @@ export interface RelayOptions {
   readonly metrics: Metrics;
   readonly tracer: Tracer;
   readonly failPoint: FailPoint;
-}
-
-/** Thrown when another relay took the slot between two steps of the start. */
-export class SlotLostError extends Error {
-  override readonly name = 'SlotLostError';
 }
 
 export class RelaySession {
@@ -122,7 +106,8 @@ export class RelaySession {
     const sink = await openSink({ name, transactionalId: this.#transactionalId(stream) });
     this.#scope.defer('Kafka', () => sink.close());
 
-    const checkpoint = await this.#agree(control, stream, sink, epoch);
+    const { slot } = this.#options;
+    const checkpoint = await agreeOnCheckpoint({ name, slot, control, stream, sink, epoch });
     this.#publishing = true;
     const publisher = new Publisher({ ...this.#options, sink, control }, checkpoint);
     const factory = new RecordFactory({ ...this.#options, topics: sink });
@@ -134,53 +119,9 @@ export class RelaySession {
     if (checkpoint.backfill !== null) await this.#backfill(epoch, sink, publisher, factory);
     if (this.#stopping.signal.aborted) return;
     this.#states.to('streaming');
-    logger.info(
-      { slot: this.#options.slot, lsn: formatLsn(publisher.checkpoint.endLsn), run: String(checkpoint.run) },
-      'streaming',
-    );
+    logger.info({ slot, lsn: formatLsn(publisher.checkpoint.endLsn), run: String(checkpoint.run) }, 'streaming');
     onStreaming(publisher);
     await this.#stream(control, stream, publisher, factory);
-  }
-
-  /** Start-up steps 3 to 6: from holding the slot to a checkpoint that may be gone on from. Throws the refusal where there is one. */
-  async #agree(control: SerialClient, stream: ChangeStream, sink: Sink, epoch: ReadyEpoch): Promise<Checkpoint> {
-    const { name, slot } = this.#options;
-    const { systemId, database, timeline } = stream.identity;
-    const ours: CheckpointIdentity = { relay: name, systemId, database, slot, epoch: epoch.epoch };
-    if ((await readSystemIdentifier(control)) !== systemId) {
-      throw new FerryError('RELAY_CONFIGURATION', 'DATABASE_URL leads to two different servers (a load balancer?)');
-    }
-    const peeked = await sink.peek();
-    if (peeked !== null && !isSuperseded(peeked, ours, epoch)) compareIdentity(peeked, ours);
-    const confirmedFlushLsn = await this.#proveSlot(control, stream);
-    await sink.fence(() => this.#proveSlot(control, stream));
-    const newest = await sink.readCheckpoint();
-    const found = newest !== null && isSuperseded(newest, ours, epoch) ? null : newest;
-    if (found === null && epoch.state === 'live') {
-      throw new FerryError(
-        'RELAY_CHECKPOINT_MISSING',
-        `the checkpoint topic holds nothing of relay ${name}, which is in epoch ${epoch.epoch}`,
-      );
-    }
-    const run = await readRun(control, name);
-    if (found !== null) {
-      compareIdentity(found, ours);
-      const { lastEventId } = found;
-      const lastEventPresent = lastEventId === null ? null : await isEventPresent(control, lastEventId);
-      compare(found, stream.identity, { confirmedFlushLsn, run, lastEventPresent });
-      await sink.pin(found.topics);
-      await forgetUncommittedDeadLetters(control, found);
-    }
-    const first = firstCheckpoint(ours, epoch);
-    return { ...(found ?? first), timeline, run: await countRun(control, name) };
-  }
-
-  /** The slot must be ours at the moment of fencing: a relay that lost it and fenced would stop the one that has it. */
-  async #proveSlot(control: SerialClient, stream: ChangeStream): Promise<Lsn> {
-    const facts = await readSlot(control, this.#options.slot);
-    if (facts?.activePid !== stream.processId)
-      throw new SlotLostError(`slot ${this.#options.slot} is held by ${facts?.activePid ?? 'nobody'}`);
-    return facts.confirmedFlushLsn;
   }
 
   async #backfill(epoch: ReadyEpoch, sink: Sink, publisher: Publisher, factory: RecordFactory): Promise<void> {
@@ -226,40 +167,26 @@ export class RelaySession {
       withDeadline('a heartbeat', deadAfterMs, heartbeat.beat()).catch(this.#fail); // shows that the control connection lives
       this.#measure(control, publisher, intake).catch(this.#fail);
     });
-    this.#watchLiveness(stream, intake, publisher);
+    const isPaused = () => intake.paused;
+    const confirmedLsn = () => publisher.checkpoint.endLsn;
+    const check = livenessCheck({ stream, deadAfterMs, isPaused, confirmedLsn, onDead: this.#fail });
+    this.#every(Math.min(1_000, deadAfterMs / 4), check);
     stream.start(intake);
     await streaming.run();
   }
 
   async #measure(control: SerialClient, publisher: Publisher, intake: Intake): Promise<void> {
-    const { metrics, slot } = this.#options;
+    const { metrics, name, slot } = this.#options;
     metrics.bufferFillRatio.record(intake.fillRatio);
     metrics.checkpointAgeSeconds.record(publisher.checkpointAgeSeconds);
     metrics.slotLagSeconds.record(
       intake.oldestCommitTimeMs === null ? 0 : (Date.now() - intake.oldestCommitTimeMs) / 1000,
     );
+    metrics.dlqDepth.record(await countDeadLetters(control, name));
     const facts = await readSlot(control, slot);
     if (facts === null) return;
     metrics.slotLagBytes.record(facts.lagBytes);
     if (facts.safeWalBytes !== null) metrics.walSafeBytes.record(facts.safeWalBytes);
-  }
-
-  /** Dead is only who sends no byte at all, though asked and read: a large transaction may keep everything else waiting for long. */
-  #watchLiveness(stream: ChangeStream, intake: Intake, publisher: Publisher): void {
-    const { deadAfterMs } = this.#options;
-    let bytes = stream.bytesReceived;
-    let heardAt = performance.now();
-    this.#every(Math.min(1_000, deadAfterMs / 4), () => {
-      const silentMs = performance.now() - heardAt;
-      if (stream.bytesReceived !== bytes || intake.paused) {
-        bytes = stream.bytesReceived;
-        heardAt = performance.now();
-      } else if (silentMs > deadAfterMs) {
-        this.#fail(new Error(`no byte from Postgres for ${Math.round(silentMs)} ms`));
-      } else if (silentMs > deadAfterMs / 2) {
-        stream.confirm(publisher.checkpoint.endLsn, { requestReply: true });
-      }
-    });
   }
 
   /** A connection of the session: when it breaks, the session ends. A fast stop of Postgres breaks it first, before the stream. */
@@ -278,16 +205,4 @@ export class RelaySession {
   #transactionalId(stream: ChangeStream): string {
     return `ferry.${stream.identity.systemId}.${stream.identity.database}.${this.#options.name}`;
   }
-}
-
-function firstCheckpoint(ours: CheckpointIdentity, epoch: ReadyEpoch): Omit<Checkpoint, 'timeline' | 'run'> {
-  return {
-    ...ours,
-    endLsn: epoch.origin.consistentPoint,
-    partial: null,
-    backfill: { rowSeq: 0n, count: 0 },
-    lastEventId: null,
-    commitTimeMs: 0,
-    topics: new Map(),
-  };
 }

@@ -38,6 +38,8 @@ export interface Metrics {
   readonly bufferFillRatio: Gauge;
   /** 1 for the state that the relay is in, 0 for each other; `state` is a name of the relay's state machine. */
   readonly relayState: Gauge<{ state: string }>;
+  /** Questions to the schema registry: known schemas need none. */
+  readonly registryRequestsTotal: Counter<{ outcome: 'learnt' | 'unchanged' | 'unavailable' }>;
   readonly inboxEventsTotal: Counter<{ result: 'applied' | 'duplicate' }>;
   readonly httpRequestDurationSeconds: Histogram<{
     method: string;
@@ -85,6 +87,11 @@ export function createMetrics(meter: Meter): Metrics {
     dlqDepth: gauge('ferry_dlq_depth', '{event}', 'Records in the dead-letter topics'),
     bufferFillRatio: gauge('ferry_buffer_fill_ratio', '1', 'Share of the relay’s buffer in use; 1 pauses the socket'),
     relayState: gauge('ferry_relay_state', '1', '1 for the state that the relay is in, 0 for each other'),
+    registryRequestsTotal: counter(
+      'ferry_registry_requests_total',
+      '{request}',
+      'Questions to the schema registry, by outcome',
+    ),
     inboxEventsTotal: counter('ferry_inbox_events_total', '{event}', 'Events that consumers applied or found applied'),
     httpRequestDurationSeconds: duration('ferry_http_request_duration_seconds', 'HTTP requests by route template'),
   };

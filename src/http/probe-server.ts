@@ -1,0 +1,16 @@
+/** The server of a process without the api role: probes and metrics, nothing else. */
+import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
+import { type FastifyBaseLogger, type FastifyInstance, fastify } from 'fastify';
+import type { Logger } from '../telemetry/logger.ts';
+import { type ProbeDeps, probeRoutes } from './probe-routes.ts';
+import { sendProblem } from './problem.ts';
+
+/** Makes the server; listening and closing are the caller's. */
+export async function createProbeServer(deps: ProbeDeps & { readonly logger: Logger }): Promise<FastifyInstance> {
+  const logger: FastifyBaseLogger = deps.logger;
+  const app: FastifyInstance = fastify({ loggerInstance: logger, disableRequestLogging: true });
+  app.setValidatorCompiler(TypeBoxValidatorCompiler);
+  app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply));
+  await app.register(probeRoutes(deps));
+  return app;
+}

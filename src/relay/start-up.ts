@@ -1,0 +1,94 @@
+/**
+ * The start-up order from holding the slot to a checkpoint that may be gone on from (docs/adr/0004): prove that the slot is ours, fence,
+ * read the checkpoint, compare. Every step depends on the one before it: in another order a zombie fences the living, or a checkpoint is
+ * read that an older relay still moves.
+ */
+import type { ChangeStream } from '../events/change-stream.ts';
+import { FerryError } from '../kernel/errors.ts';
+import type { Lsn } from '../kernel/lsn.ts';
+import type { Queryable } from '../postgres/connection.ts';
+import type { Checkpoint, CheckpointIdentity } from './checkpoint.ts';
+import { compare, compareIdentity, isSuperseded } from './compare.ts';
+import type { ReadyEpoch } from './epoch.ts';
+import {
+  countRun,
+  forgetUncommittedDeadLetters,
+  isEventPresent,
+  readRun,
+  readSlot,
+  readSystemIdentifier,
+} from './ledger.ts';
+import type { Sink } from './sink.ts';
+
+/** Thrown when another relay took the slot between two steps of the start. */
+export class SlotLostError extends Error {
+  override readonly name = 'SlotLostError';
+}
+
+export interface StartUp {
+  readonly name: string;
+  readonly slot: string;
+  readonly control: Queryable;
+  /** Holds the slot, paused. */
+  readonly stream: ChangeStream;
+  readonly sink: Sink;
+  readonly epoch: ReadyEpoch;
+}
+
+/** The checkpoint to go on from, of this run. Rejects with the refusal where there is one, with SlotLostError if the slot is gone. */
+export async function agreeOnCheckpoint(start: StartUp): Promise<Checkpoint> {
+  const { name, control, stream, sink, epoch } = start;
+  const { systemId, timeline } = stream.identity;
+  const ours = identityOf(start);
+  if ((await readSystemIdentifier(control)) !== systemId) {
+    throw new FerryError('RELAY_CONFIGURATION', 'DATABASE_URL leads to two different servers (a load balancer?)');
+  }
+  const peeked = await sink.peek();
+  if (peeked !== null && !isSuperseded(peeked, ours, epoch)) compareIdentity(peeked, ours);
+  const confirmedFlushLsn = await proveSlot(start);
+  await sink.fence(() => proveSlot(start));
+  const newest = await sink.readCheckpoint();
+  const found = newest !== null && isSuperseded(newest, ours, epoch) ? null : newest;
+  if (found === null && epoch.state === 'live') {
+    throw new FerryError(
+      'RELAY_CHECKPOINT_MISSING',
+      `the checkpoint topic holds nothing of relay ${name}, which is in epoch ${epoch.epoch}`,
+    );
+  }
+  const run = await readRun(control, name);
+  if (found !== null) {
+    compareIdentity(found, ours);
+    const { lastEventId } = found;
+    const lastEventPresent = lastEventId === null ? null : await isEventPresent(control, lastEventId);
+    compare(found, stream.identity, { confirmedFlushLsn, run, lastEventPresent });
+    await sink.pin(found.topics);
+    await forgetUncommittedDeadLetters(control, found);
+  }
+  return { ...(found ?? firstCheckpoint(ours, epoch)), timeline, run: await countRun(control, name) };
+}
+
+function identityOf({ name, slot, stream, epoch }: StartUp): CheckpointIdentity {
+  const { systemId, database } = stream.identity;
+  return { relay: name, systemId, database, slot, epoch: epoch.epoch };
+}
+
+/** The slot must be ours at the moment of fencing: a relay that lost it and fenced would stop the one that has it. */
+async function proveSlot({ control, slot, stream }: StartUp): Promise<Lsn> {
+  const facts = await readSlot(control, slot);
+  if (facts?.activePid !== stream.processId) {
+    throw new SlotLostError(`slot ${slot} is held by ${facts?.activePid ?? 'nobody'}`);
+  }
+  return facts.confirmedFlushLsn;
+}
+
+function firstCheckpoint(ours: CheckpointIdentity, epoch: ReadyEpoch): Omit<Checkpoint, 'timeline' | 'run'> {
+  return {
+    ...ours,
+    endLsn: epoch.origin.consistentPoint,
+    partial: null,
+    backfill: { rowSeq: 0n, count: 0 },
+    lastEventId: null,
+    commitTimeMs: 0,
+    topics: new Map(),
+  };
+}
