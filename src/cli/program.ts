@@ -1,20 +1,10 @@
 /** The command line: which commands there are, what they take, and what their exit codes mean. */
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { FERRY_VERSION } from '../kernel/version.ts';
-import { runConfig } from './config-command.ts';
-import { runDemo } from './demo/demo-command.ts';
-import { runDown } from './down-command.ts';
 import { EXIT, EXIT_HELP, exitCodeOf, failureText } from './exit-codes.ts';
-import { runMigrate } from './migrate-command.ts';
-import { RELAY_ACTIONS, type RelayOptions, runRelayReset } from './relay-command.ts';
-import { runSchemas, SCHEMA_ACTIONS, type SchemaAction } from './schemas-command.ts';
-import { runServe } from './serve-command.ts';
+import type { ServeOptions } from './serve-command.ts';
 import type { StartService } from './service.ts';
 import { type CommonOptions, type Environment, openSession, type Session } from './session.ts';
-import { runStatus } from './status-command.ts';
-import { runTail, type TailOptions } from './tail-command.ts';
-import { runTests } from './test-command.ts';
-import { runUp, type UpOptions } from './up-command.ts';
 
 export interface CliDependencies {
   readonly environment: Environment;
@@ -39,6 +29,9 @@ export async function runCli(argv: readonly string[], dependencies: CliDependenc
   }
 }
 
+/** What a command does; a number that it resolves with is the exit code. */
+type Run<O> = (session: Session, options: O, args: readonly string[]) => Promise<unknown>;
+
 function createProgram({ environment, startService }: CliDependencies, exit: (code: number) => void): Command {
   const program = new Command('ferry')
     .description('Carries every committed event from Postgres to Kafka, exactly once, and proves it.')
@@ -47,12 +40,8 @@ function createProgram({ environment, startService }: CliDependencies, exit: (co
     .showHelpAfterError('(--help shows what it takes)')
     .exitOverride();
 
-  /** A command that works on a home; a number that `run` resolves with is the exit code. */
-  const command = <O extends CommonOptions>(
-    usage: string,
-    description: string,
-    run: (session: Session, options: O, args: readonly string[]) => Promise<unknown>,
-  ): Command =>
+  /** A command that works on a home. Its module is loaded when it runs: no command pays for the others' libraries at its start. */
+  const command = <O extends CommonOptions>(usage: string, description: string, load: () => Promise<Run<O>>): Command =>
     program
       .command(usage)
       .description(description)
@@ -61,40 +50,65 @@ function createProgram({ environment, startService }: CliDependencies, exit: (co
       .action(async (...given: unknown[]) => {
         const self = given.at(-1) as Command;
         const options = self.opts<O>();
+        const run = await load();
         const result = await run(openSession(environment, options), options, self.args);
         exit(typeof result === 'number' ? result : EXIT.fine);
       });
   const json = (target: Command) => target.option('--json', 'print JSON, for scripts');
 
-  json(command('demo', 'place orders, kill the relay, prove that nothing is lost or repeated', runDemo))
+  json(
+    command('demo', 'place orders, kill the relay, prove that nothing is lost or repeated', async () => {
+      return (await import('./demo/demo-command.ts')).runDemo;
+    }),
+  )
     .addOption(new Option('--orders <n>', 'orders to place').default(2_000).argParser(wholeNumber(1, 1_000_000)))
     .addOption(new Option('--kill-relay <k>', 'times to SIGKILL the relay').default(3).argParser(wholeNumber(0, 100)))
     .option('--keep', 'leave everything running');
-  command<UpOptions>('up', 'start the embedded parts and the service', runUp)
+  command('up', 'start the embedded parts and the service', async () => (await import('./up-command.ts')).runUp)
     .option('--detach', 'return when all is up, leave it running')
     .option('--fresh', 'delete the data of this home first');
-  command('down', 'stop what `up` started', runDown);
-  json(command('status', 'is each part reachable, and how far is the relay', runStatus));
-  json(command<TailOptions>('tail', 'print events as they are committed to Kafka', runTail))
+  command('down', 'stop what `up` started', async () => (await import('./down-command.ts')).runDown);
+  json(
+    command('status', 'is each part reachable, and how far is the relay', async () => {
+      return (await import('./status-command.ts')).runStatus;
+    }),
+  );
+  json(
+    command('tail', 'print events as they are committed to Kafka', async () => {
+      return (await import('./tail-command.ts')).runTail;
+    }),
+  )
     .option('--topic <topic>', 'only this topic')
     .option('--from-beginning', 'begin with the oldest event');
-  json(command('migrate', 'bring the database to this version', runMigrate));
   json(
-    command('schemas', 'check, push or list the event schemas', (session, _options, [action]) =>
-      runSchemas(session, action as SchemaAction),
-    ),
-  ).addArgument(new Argument('<action>', 'what to do').choices(SCHEMA_ACTIONS));
-  command<CommonOptions & { roles?: string }>('serve', 'run the service until a signal', (session, { roles }) => {
-    const chosen = roles === undefined ? session.environment : { ...session.environment, FERRY_ROLES: roles };
-    return runServe({ ...session, environment: chosen }, startService);
+    command('migrate', 'bring the database to this version', async () => {
+      return (await import('./migrate-command.ts')).runMigrate;
+    }),
+  );
+  json(
+    command('schemas', 'check, push or list the event schemas', async () => {
+      return (await import('./schemas-command.ts')).runSchemas;
+    }),
+  ).addArgument(new Argument('<action>', 'what to do').choices(['check', 'push', 'list']));
+  command('serve', 'run the service until a signal', async () => {
+    const { runServe } = await import('./serve-command.ts');
+    return (session, options: ServeOptions) => runServe(session, options, startService);
   }).option('--roles <roles>', 'api, relay, consumers, separated by commas (FERRY_ROLES)');
-  json(command<RelayOptions>('relay', 'begin a new epoch after a refusal, with the relay stopped', runRelayReset))
-    .addArgument(new Argument('<action>', 'what to do').choices(RELAY_ACTIONS))
+  json(
+    command('relay', 'begin a new epoch after a refusal, with the relay stopped', async () => {
+      return (await import('./relay-command.ts')).runRelayReset;
+    }),
+  )
+    .addArgument(new Argument('<action>', 'what to do').choices(['reset']))
     .requiredOption('--reason <text>', 'why: it stands in ferry.relay_epoch');
-  json(command('config', 'print every setting with its value and meaning', runConfig));
-  command('test', 'run the checks and suites, or one suite: unit, integration, chaos', (_session, _options, args) =>
-    runTests(args),
-  ).argument('[suite-and-files...]', 'suites, and texts that file paths must have in them');
+  json(
+    command('config', 'print every setting with its value and meaning', async () => {
+      return (await import('./config-command.ts')).runConfig;
+    }),
+  );
+  command('test', 'run the checks and suites, or one suite: unit, integration, chaos', async () => {
+    return (await import('./test-command.ts')).runTests;
+  }).argument('[suite-and-files...]', 'suites, and texts that file paths must have in them');
   return program;
 }
 

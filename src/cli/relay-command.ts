@@ -4,8 +4,6 @@ import { relayNames } from '../relay/names.ts';
 import { resetRelay } from '../relay/reset.ts';
 import { type CommonOptions, requireAddress, type Session, sessionConfig } from './session.ts';
 
-export const RELAY_ACTIONS = ['reset'] as const;
-
 export interface RelayOptions extends CommonOptions {
   readonly reason: string;
 }

@@ -11,24 +11,20 @@ import {
   type SchemaContext,
 } from '../registry/schema-push.ts';
 import { EXIT } from './exit-codes.ts';
-import { requireAddress, type Session, sessionConfig } from './session.ts';
+import { type CommonOptions, requireAddress, type Session, sessionConfig } from './session.ts';
 import { routesOf } from './tail-command.ts';
 import { plainTable } from './terminal.ts';
 
-export const SCHEMA_ACTIONS = ['check', 'push', 'list'] as const;
-export type SchemaAction = (typeof SCHEMA_ACTIONS)[number];
-
-/** Exit code 1 when something is incompatible; then nothing was changed. */
-export async function runSchemas(session: Session, action: SchemaAction): Promise<number> {
+/** `action` is check, push or list. Exit code 1 when something is incompatible; then nothing was changed. */
+export async function runSchemas(
+  session: Session,
+  _options: CommonOptions,
+  [action]: readonly string[],
+): Promise<number> {
   const context = schemaContext(sessionConfig(session));
-  switch (action) {
-    case 'check':
-      return check(session, context);
-    case 'push':
-      return push(session, context);
-    case 'list':
-      return list(session, context);
-  }
+  if (action === 'check') return check(session, context);
+  if (action === 'push') return push(session, context);
+  return list(session, context);
 }
 
 /** Registers what is new. Throws SCHEMA_INCOMPATIBLE with what breaks and how to mend it. */

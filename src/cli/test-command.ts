@@ -2,10 +2,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
-import { REPOSITORY } from './session.ts';
+import { type CommonOptions, REPOSITORY, type Session } from './session.ts';
 
 /** Resolves with the runner's exit code. */
-export async function runTests(args: readonly string[]): Promise<number> {
+export async function runTests(_session: Session, _options: CommonOptions, args: readonly string[]): Promise<number> {
   const runner = spawn(process.execPath, [join(REPOSITORY, 'test/run.ts'), ...args], { stdio: 'inherit' });
   const forward = (signal: NodeJS.Signals) => runner.kill(signal);
   process.on('SIGTERM', forward);

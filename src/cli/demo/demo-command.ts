@@ -49,6 +49,7 @@ function demoSession(session: Session, options: DemoOptions): Session {
     FERRY_HOME: undefined,
     FERRY_MODULES: 'commerce',
     HTTP_PORT: '0',
+    RELAY_STATUS_INTERVAL_MS: '200', // what is confirmed shows how soon a killed relay is back
   };
   return openSession(environment, { ...options, home: options.home ?? join(session.home.directory, 'demo') });
 }

@@ -7,7 +7,7 @@ import type { RoleProcess } from '../role-process.ts';
 export interface RelayKill {
   /** WAL that the relay had not yet confirmed at the moment of the kill, in bytes. */
   readonly unconfirmedBytes: number;
-  /** From SIGKILL until the slot is read again by the restarted process. */
+  /** From SIGKILL until the restarted process has confirmed more to Postgres, start of the process included. */
   readonly backAfterMs: number;
 }
 
@@ -16,32 +16,39 @@ export interface KillerOptions {
   readonly kills: number;
   /** How much of the traffic is done, 0 to 1. */
   readonly progress: () => number;
-  readonly slot: () => Promise<Pick<SlotState, 'state' | 'lagBytes'>>;
+  readonly slot: () => Promise<Pick<SlotState, 'state' | 'lagBytes' | 'confirmedLsn'>>;
   readonly signal: AbortSignal;
   readonly onKill: (done: number) => void;
 }
 
 const POLL_MS = 25;
 
-/** Spreads the kills over the traffic; each waits until the relay is streaming again, so that every one hits it at work. */
+/** Spreads the kills over the traffic; each waits until the relay confirms again, so that every one hits it at work. */
 export async function killRelay(options: KillerOptions): Promise<RelayKill[]> {
   const { relay, kills, signal } = options;
   const done: RelayKill[] = [];
+  let { confirmedLsn } = await options.slot();
   while (done.length < kills && !signal.aborted) {
     const due = (done.length + 1) / (kills + 1);
     while (options.progress() < due && !signal.aborted) await sleep(POLL_MS, signal);
-    await waitUntilStreaming(options);
+    await waitUntilConfirming(options, confirmedLsn);
     if (signal.aborted) break;
-    const { lagBytes } = await options.slot();
+    const before = await options.slot();
     const killedAt = performance.now();
     await relay.crash();
-    await waitUntilStreaming(options);
-    done.push({ unconfirmedBytes: lagBytes ?? 0, backAfterMs: performance.now() - killedAt });
+    await waitUntilConfirming(options, before.confirmedLsn);
+    done.push({ unconfirmedBytes: before.lagBytes ?? 0, backAfterMs: performance.now() - killedAt });
     options.onKill(done.length);
+    confirmedLsn = before.confirmedLsn;
   }
   return done;
 }
 
-async function waitUntilStreaming({ slot, signal }: KillerOptions): Promise<void> {
-  while (!signal.aborted && (await slot()).state !== 'streaming') await sleep(POLL_MS, signal);
+/** A relay confirms an LSN only once everything before it is in Kafka. */
+async function waitUntilConfirming({ slot, signal }: KillerOptions, confirmedBefore: string | null): Promise<void> {
+  while (!signal.aborted) {
+    const { state, confirmedLsn } = await slot();
+    if (state === 'streaming' && confirmedLsn !== confirmedBefore) return;
+    await sleep(POLL_MS, signal);
+  }
 }

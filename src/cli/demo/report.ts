@@ -74,7 +74,7 @@ function proofText({ traffic, kills, integrity }: DemoOutcome): string {
     [
       'relay killed',
       `${kills.length} ×`,
-      kills.length === 0 ? '' : dim(`with ${behind} of WAL unconfirmed; streaming again after ${downs}`),
+      kills.length === 0 ? '' : dim(`with ${behind} of WAL unconfirmed; publishing again after ${downs}`),
     ],
     ['outbox rows', bold(count(integrity.outboxRows)), dim('counted in Postgres')],
     ['distinct events in Kafka', bold(count(integrity.published)), dim('read under read_committed')],
