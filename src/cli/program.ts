@@ -54,8 +54,22 @@ function createProgram({ environment, startService }: CliDependencies, exit: (co
         const result = await run(openSession(environment, options), options, self.args);
         exit(typeof result === 'number' ? result : EXIT.fine);
       });
-  const json = (target: Command) => target.option('--json', 'print JSON, for scripts');
+  addStackCommands(command, startService);
+  addEventCommands(command);
+  command('test', 'run the checks and suites, or one suite: unit, integration, chaos', async () => {
+    return (await import('./test-command.ts')).runTests;
+  }).argument('[suite-and-files...]', 'suites, and texts that file paths must have in them');
+  return program;
+}
 
+type AddCommand = <O extends CommonOptions>(usage: string, description: string, load: () => Promise<Run<O>>) => Command;
+
+function json(target: Command): Command {
+  return target.option('--json', 'print JSON, for scripts');
+}
+
+/** What starts, stops and shows a stack. */
+function addStackCommands(command: AddCommand, startService: StartService): void {
   json(
     command('demo', 'place orders, kill the relay, prove that nothing is lost or repeated', async () => {
       return (await import('./demo/demo-command.ts')).runDemo;
@@ -73,6 +87,19 @@ function createProgram({ environment, startService }: CliDependencies, exit: (co
       return (await import('./status-command.ts')).runStatus;
     }),
   );
+  command('serve', 'run the service until a signal', async () => {
+    const { runServe } = await import('./serve-command.ts');
+    return (session, options: ServeOptions) => runServe(session, options, startService);
+  }).option('--roles <roles>', 'api, relay, consumers, separated by commas (FERRY_ROLES)');
+  json(
+    command('config', 'print every setting with its value and meaning', async () => {
+      return (await import('./config-command.ts')).runConfig;
+    }),
+  );
+}
+
+/** What works on the events, and on what they go through. */
+function addEventCommands(command: AddCommand): void {
   json(
     command('tail', 'print events as they are committed to Kafka', async () => {
       return (await import('./tail-command.ts')).runTail;
@@ -90,10 +117,6 @@ function createProgram({ environment, startService }: CliDependencies, exit: (co
       return (await import('./schemas-command.ts')).runSchemas;
     }),
   ).addArgument(new Argument('<action>', 'what to do').choices(['check', 'push', 'list']));
-  command('serve', 'run the service until a signal', async () => {
-    const { runServe } = await import('./serve-command.ts');
-    return (session, options: ServeOptions) => runServe(session, options, startService);
-  }).option('--roles <roles>', 'api, relay, consumers, separated by commas (FERRY_ROLES)');
   json(
     command('relay', 'begin a new epoch after a refusal, with the relay stopped', async () => {
       return (await import('./relay-command.ts')).runRelayReset;
@@ -101,15 +124,6 @@ function createProgram({ environment, startService }: CliDependencies, exit: (co
   )
     .addArgument(new Argument('<action>', 'what to do').choices(['reset']))
     .requiredOption('--reason <text>', 'why: it stands in ferry.relay_epoch');
-  json(
-    command('config', 'print every setting with its value and meaning', async () => {
-      return (await import('./config-command.ts')).runConfig;
-    }),
-  );
-  command('test', 'run the checks and suites, or one suite: unit, integration, chaos', async () => {
-    return (await import('./test-command.ts')).runTests;
-  }).argument('[suite-and-files...]', 'suites, and texts that file paths must have in them');
-  return program;
 }
 
 /** Whoever read our output (`| head`) has seen enough. */

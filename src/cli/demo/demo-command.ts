@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { loadConfig } from '../../config/load.ts';
 import { Scope } from '../../kernel/scope.ts';
 import { createPool, type Pool } from '../../postgres/connection.ts';
-import { type IntegrityReport, isSound } from '../../reconcile/integrity.ts';
+import { isSound } from '../../reconcile/integrity.ts';
 import { detach } from '../detach.ts';
 import { ensureDevelopmentKey, prepareParts } from '../development.ts';
 import { endStack } from '../down-command.ts';
@@ -15,26 +15,13 @@ import { openEventLog } from '../event-log.ts';
 import { EXIT } from '../exit-codes.ts';
 import { readSlotState } from '../relay-status.ts';
 import { RoleProcess } from '../role-process.ts';
-import { type CommonOptions, type Environment, openSession, partsEnvironment, type Session } from '../session.ts';
+import { type Environment, openSession, partsEnvironment, type Session } from '../session.ts';
 import { onStopSignal, type StopSignal } from '../signals.ts';
 import { placeOrders, type TrafficResult } from './order-traffic.ts';
-import { type EventPath, proveIntegrity, traceEvent, waitForQuiet } from './proof.ts';
+import type { DemoOptions, DemoOutcome } from './outcome.ts';
+import { proveIntegrity, traceEvent, waitForQuiet } from './proof.ts';
 import { killRelay, type RelayKill } from './relay-killer.ts';
 import { printReport, summaryOf } from './report.ts';
-
-export interface DemoOptions extends CommonOptions {
-  readonly orders: number;
-  readonly killRelay: number;
-  readonly keep?: boolean;
-}
-
-export interface DemoOutcome {
-  readonly traffic: TrafficResult;
-  readonly kills: readonly RelayKill[];
-  readonly integrity: IntegrityReport;
-  readonly path: EventPath | null;
-  readonly seconds: number;
-}
 
 const CLIENTS = 8;
 const QUIET_TIMEOUT_MS = 60_000;

@@ -3,7 +3,7 @@ import { stringifyExactJson } from '../../kernel/exact-json.ts';
 import { FAULTS, isSound } from '../../reconcile/integrity.ts';
 import { REPOSITORY, type Session } from '../session.ts';
 import { bold, cyan, dim, green, plainTable, red } from '../terminal.ts';
-import type { DemoOptions, DemoOutcome } from './demo-command.ts';
+import type { DemoOptions, DemoOutcome } from './outcome.ts';
 import type { EventPath } from './proof.ts';
 
 /** The line of `--json`. */
