@@ -2,8 +2,10 @@
  * The topics that Ferry writes to: created before the transaction that needs them, and known by partition count, topic id (KIP-516) and
  * size limit. Metadata is asked for in version 10, which kafkajs does not speak, because earlier ones have no topic ids.
  */
+import { sleep } from '../kernel/deadline.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { createKafka, type KafkaOptions } from './client.ts';
+import { LogReader } from './log-reader.ts';
 import { type Cluster, sendRaw } from './protocol.ts';
 
 export interface TopicFacts {
@@ -55,7 +57,23 @@ export class TopicCatalog {
     const created = await this.lookUp(topic);
     if (created === null)
       throw new FerryError('PART_UNREACHABLE', `Kafka created topic ${topic} but does not show it yet`);
+    await this.#untilWritable(topic);
     return created;
+  }
+
+  /** Metadata names leaders before these know that they lead: the first write would be refused. Asking for offsets tells. */
+  async #untilWritable(topic: string): Promise<void> {
+    const log = new LogReader(this.#cluster);
+    for (let attempt = 0; ; attempt++) {
+      try {
+        await log.ranges(topic);
+        return;
+      } catch (error) {
+        if (attempt === WRITABLE_ATTEMPTS) throw error;
+        await sleep(50);
+        await this.#cluster.refreshMetadata();
+      }
+    }
   }
 
   async #create(topic: string, numPartitions: number, config: Readonly<Record<string, string>>): Promise<void> {
@@ -73,6 +91,9 @@ export class TopicCatalog {
     }
   }
 }
+
+/** Fifty milliseconds apart. */
+const WRITABLE_ATTEMPTS = 100;
 
 const METADATA = { apiKey: 3, apiVersion: 10, apiName: 'Metadata' } as const;
 const NO_TAGS = 0;

@@ -7,6 +7,7 @@ export class Signal {
   #wake: (() => void) | null = null;
 
   notify(): void {
+    if (this.#pending) return; // called for every event: only the first one since the last wait has anything to do
     this.#pending = true;
     this.#wake?.();
   }
