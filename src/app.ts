@@ -2,14 +2,13 @@
  * The composition root: the one place that knows all modules. Makes what the configured roles need, wires the ports, starts them, and
  * stops them in reverse.
  */
-import type { FastifyInstance } from 'fastify';
 import type { RunningService } from './cli/service.ts';
 import { parsePairs } from './config/load.ts';
 import type { Config } from './config/variables.ts';
 import { subjectOf, TopicRoutes } from './events/routes.ts';
 import type { PartState, ProbeDeps } from './http/probe-routes.ts';
 import { createProbeServer } from './http/probe-server.ts';
-import { createHttpServer } from './http/server.ts';
+import { createHttpServer, type HttpServer } from './http/server.ts';
 import { startOrdersPerCustomer } from './inbox/orders-per-customer.ts';
 import { kafkaOptions } from './kafka/client.ts';
 import { FerryError } from './kernel/errors.ts';
@@ -200,7 +199,7 @@ async function serveHttp(parts: Parts, roles: ReadonlySet<Role>, relay: Relay | 
   return undefined;
 }
 
-function createApi({ config, telemetry, routes, store, pool }: Parts, probes: ProbeSources): Promise<FastifyInstance> {
+function createApi({ config, telemetry, routes, store, pool }: Parts, probes: ProbeSources): Promise<HttpServer> {
   const encoder = createEncoder({ store, naming: config.SUBJECT_NAMING, maxEventBytes: config.MAX_EVENT_BYTES });
   return createHttpServer({
     ...probes,
@@ -213,11 +212,7 @@ function createApi({ config, telemetry, routes, store, pool }: Parts, probes: Pr
   });
 }
 
-function listen(
-  { config, scope }: Parts,
-  server: FastifyInstance,
-  variable: 'HTTP_PORT' | 'PROBE_PORT',
-): Promise<string> {
+function listen({ config, scope }: Parts, server: HttpServer, variable: 'HTTP_PORT' | 'PROBE_PORT'): Promise<string> {
   scope.defer('HTTP server', () => server.close());
   return server.listen({ host: config.HTTP_HOST, port: config[variable] }).catch((cause: NodeJS.ErrnoException) => {
     if (cause.code !== 'EADDRINUSE') throw cause;

@@ -23,6 +23,8 @@ import { sendProblem } from './problem.ts';
 import type { RouteDeps } from './route-deps.ts';
 import { registerTracing } from './tracing.ts';
 
+export type { FastifyInstance as HttpServer } from 'fastify';
+
 export interface HttpDeps extends Omit<ProbeDeps, 'db'> {
   readonly config: Pick<
     Config,
