@@ -13,8 +13,11 @@ const MAX_PENDING = 8;
 export class Heartbeat {
   readonly #control: Queryable;
   readonly #relay: string;
-  /** Heartbeats emitted and not yet published, with the snapshot that each stands for. */
-  readonly #pending = new Map<string, string>();
+  /**
+   * Heartbeats not yet published, with the snapshot that each stands for. A promise, because a heartbeat can be back before its answer:
+   * a server with a synchronous standby sends the WAL at once and the answer only when the standby has it.
+   */
+  readonly #pending = new Map<string, Promise<string>>();
 
   constructor(control: Queryable, relay: string) {
     this.#control = control;
@@ -28,19 +31,18 @@ export class Heartbeat {
   async beat(): Promise<void> {
     if (this.#pending.size >= MAX_PENDING) return;
     const nonce = randomUUID();
-    this.#pending.set(nonce, ''); // known before it can come back
-    const snapshot = await emitHeartbeat(this.#control, Heartbeat.prefix(this.#relay), nonce);
-    // Published before the answer was here: setting it again would keep it pending for ever, and eight of those end the heartbeat.
-    if (this.#pending.has(nonce)) this.#pending.set(nonce, snapshot);
+    const snapshot = emitHeartbeat(this.#control, Heartbeat.prefix(this.#relay), nonce);
+    this.#pending.set(nonce, snapshot);
+    await snapshot;
   }
 
   /** Heartbeats that were published. One that this session did not emit is somebody else's and says nothing. */
   async published(nonces: readonly string[], lsn: Lsn): Promise<void> {
-    let newest = '';
+    let newest: Promise<string> | undefined;
     for (const nonce of nonces) {
-      newest = this.#pending.get(nonce) || newest;
+      newest = this.#pending.get(nonce) ?? newest;
       this.#pending.delete(nonce);
     }
-    if (newest !== '') await recordProgress(this.#control, this.#relay, newest, lsn);
+    if (newest !== undefined) await recordProgress(this.#control, this.#relay, await newest, lsn);
   }
 }
