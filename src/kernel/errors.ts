@@ -205,6 +205,12 @@ export const ERRORS = {
     retryable: false,
     remedy: 'Run `./ferry migrate`: it makes the publication; it must exist before the slot.',
   },
+  RELAY_PUBLICATION_CHANGED: {
+    status: 500,
+    retryable: false,
+    remedy:
+      'The publication is newer than the slot: `./ferry relay reset --reason …` publishes from the outbox what was missed.',
+  },
   RELAY_WAL_LEVEL: { status: 500, retryable: false, remedy: 'Set wal_level = logical in Postgres and restart it.' },
   RELAY_CONFIGURATION: { status: 500, retryable: false, remedy: 'The message names what to correct.' },
 } as const satisfies Record<string, ErrorKind>;

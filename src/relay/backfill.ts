@@ -8,6 +8,7 @@ import { deadLetterTopic, type TopicRoutes } from '../events/routes.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { BatchEntry, BatchLimits } from './batch.ts';
+import { backfillLsn } from './checkpoint.ts';
 import type { ReadyEpoch } from './epoch.ts';
 import { declareBackfillCursor, fetchBackfill, readAggregateTypes } from './ledger.ts';
 import type { Publisher } from './publisher.ts';
@@ -50,7 +51,7 @@ export async function backfill(options: BackfillOptions): Promise<void> {
     for (const event of events) {
       if (!published.has(event.id)) {
         count += 1;
-        const position: Position = { commitLsn: epoch.origin.consistentPoint, seq: count };
+        const position: Position = { commitLsn: backfillLsn(epoch.origin.consistentPoint), seq: count };
         const entry = factory.tryMake(event, position) ?? (await factory.make(event, position));
         entries.push(entry);
         bytes += entry.bytes;

@@ -24,6 +24,14 @@ export interface Backfill {
   readonly count: number;
 }
 
+/**
+ * The LSN that rows older than the slot share: one below where its stream begins, so that no transaction read from it has the same.
+ * `streamStart` is the slot's consistent point, and the checkpoint's end as long as the backfill lasts.
+ */
+export function backfillLsn(streamStart: Lsn): Lsn {
+  return (streamStart - 1n) as Lsn;
+}
+
 /** What the position refers to: on any other database, slot or history it would mean something else. */
 export interface CheckpointIdentity {
   readonly relay: string;

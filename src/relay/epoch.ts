@@ -7,18 +7,21 @@ import { FerryError } from '../kernel/errors.ts';
 import type { ConnectionSettings, Queryable } from '../postgres/connection.ts';
 import { createSlot } from '../postgres/replication.ts';
 import type { Logger } from '../telemetry/logger.ts';
-import { dropSlot, type Epoch, insertEpoch, readEpoch, readRunningTransactions, recordOrigin } from './ledger.ts';
+import { type Epoch, type EpochOrigin, insertEpoch, readEpoch, recordOrigin } from './ledger.ts';
+import { dropSlot, readRunningTransactions, readSlotOwner } from './slot.ts';
 
 export interface EpochOptions {
   readonly settings: ConnectionSettings;
   readonly relay: string;
   readonly slot: string;
+  /** The publication as it was found before the slot is made. */
+  readonly publicationIdentity: string;
   readonly logger: Logger;
   /** Ends the wait for older transactions. */
   readonly signal: AbortSignal;
 }
 
-export type ReadyEpoch = Epoch & { readonly origin: NonNullable<Epoch['origin']> };
+export type ReadyEpoch = Epoch & { readonly origin: EpochOrigin };
 
 const REPORT_EVERY_MS = 5_000;
 
@@ -29,7 +32,9 @@ export async function ensureEpoch(control: Queryable, options: EpochOptions): Pr
   await control.query('select pg_advisory_lock(hashtextextended($1, 0))', [`ferry relay ${options.relay}`]);
   try {
     const epoch = await readEpoch(control, options.relay);
-    return isReady(epoch) ? epoch : await createEpoch(control, epoch?.epoch ?? 1, options);
+    if (isReady(epoch)) return epoch;
+    await refuseForeignSlot(control, epoch, options);
+    return await createEpoch(control, epoch?.epoch ?? 1, options);
   } finally {
     await control.query('select pg_advisory_unlock(hashtextextended($1, 0))', [`ferry relay ${options.relay}`]);
   }
@@ -39,8 +44,22 @@ function isReady(epoch: Epoch | null): epoch is ReadyEpoch {
   return epoch !== null && epoch.origin !== null;
 }
 
+/**
+ * Slots are the server's, and Postgres lets any database's session drop them. One that another database reads from, or that was there
+ * before this relay ever was, is somebody's place in the WAL.
+ */
+async function refuseForeignSlot(control: Queryable, epoch: Epoch | null, options: EpochOptions): Promise<void> {
+  const { relay, slot } = options;
+  const owner = await readSlotOwner(control, slot);
+  if (owner === null || (owner.isOurs && epoch !== null)) return;
+  const whose = owner.isOurs
+    ? `exists already, and relay ${relay} never began here`
+    : `belongs to ${owner.database === null ? 'a physical standby' : `database ${owner.database}`}`;
+  throw new FerryError('RELAY_CONFIGURATION', `replication slot ${slot} ${whose}: choose another with RELAY_SLOT`);
+}
+
 async function createEpoch(control: Queryable, epoch: number, options: EpochOptions): Promise<ReadyEpoch> {
-  const { settings, relay, slot, logger, signal } = options;
+  const { settings, relay, slot, logger, signal, publicationIdentity } = options;
   await insertEpoch(control, relay, epoch, slot, 'first start');
   await dropSlot(control, slot); // left by a start that died before it could note where its slot begins: nothing was read from it
   const report = setInterval(() => {
@@ -51,7 +70,7 @@ async function createEpoch(control: Queryable, epoch: number, options: EpochOpti
     );
   }, REPORT_EVERY_MS);
   try {
-    const origin = await createSlot(settings, slot, signal);
+    const origin = { ...(await createSlot(settings, slot, signal)), publication: publicationIdentity };
     await recordOrigin(control, relay, epoch, origin);
     logger.info({ slot, epoch }, 'replication slot created');
     return { epoch, state: 'creating', origin };

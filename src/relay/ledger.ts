@@ -4,28 +4,28 @@ import { FerryError } from '../kernel/errors.ts';
 import type { EventId } from '../kernel/event-id.ts';
 import { formatLsn, type Lsn, parseLsn } from '../kernel/lsn.ts';
 import type { Queryable } from '../postgres/connection.ts';
-import type { Checkpoint } from './checkpoint.ts';
+import { backfillLsn, type Checkpoint } from './checkpoint.ts';
+
+export interface EpochOrigin {
+  readonly consistentPoint: Lsn;
+  /** pg_snapshot text: what it shows was committed before the slot. */
+  readonly snapshot: string;
+  /** Which publication the slot is read by (publication.ts); null in epochs that did not note it. */
+  readonly publication: string | null;
+}
 
 export interface Epoch {
   readonly epoch: number;
   readonly state: 'creating' | 'live';
   /** Null while the slot is being made. */
-  readonly origin: { readonly consistentPoint: Lsn; readonly snapshot: string } | null;
+  readonly origin: EpochOrigin | null;
 }
 
-/** Throws RELAY_WAL_LEVEL or RELAY_PUBLICATION_MISSING when the database cannot be streamed from. */
-export async function checkDatabase(client: Queryable, publication: string): Promise<void> {
-  const { rows } = await client.query<{ wal_level: string; published: boolean }>(
-    `select current_setting('wal_level') as wal_level,
-            exists (select 1 from pg_publication_tables
-                     where pubname = $1 and schemaname = 'ferry' and tablename = 'outbox') as published`,
-    [publication],
-  );
+/** Throws RELAY_WAL_LEVEL when the database cannot be streamed from. */
+export async function checkWalLevel(client: Queryable): Promise<void> {
+  const { rows } = await client.query<{ wal_level: string }>(`select current_setting('wal_level') as wal_level`);
   if (rows[0]?.wal_level !== 'logical') {
     throw new FerryError('RELAY_WAL_LEVEL', `wal_level is ${rows[0]?.wal_level}; the relay needs logical`);
-  }
-  if (rows[0]?.published !== true) {
-    throw new FerryError('RELAY_PUBLICATION_MISSING', `publication ${publication} does not publish ferry.outbox`);
   }
 }
 
@@ -35,8 +35,9 @@ export async function readEpoch(client: Queryable, relay: string): Promise<Epoch
     state: 'creating' | 'live';
     consistent_point: string | null;
     snapshot: string | null;
+    publication: string | null;
   }>(
-    `select epoch, state, consistent_point::text, snapshot::text
+    `select epoch, state, consistent_point::text, snapshot::text, publication
        from ferry.relay_epoch where relay = $1 order by epoch desc limit 1`,
     [relay],
   );
@@ -45,7 +46,7 @@ export async function readEpoch(client: Queryable, relay: string): Promise<Epoch
   const origin =
     row.consistent_point === null || row.snapshot === null
       ? null
-      : { consistentPoint: parseLsn(row.consistent_point), snapshot: row.snapshot };
+      : { consistentPoint: parseLsn(row.consistent_point), snapshot: row.snapshot, publication: row.publication };
   return { epoch: row.epoch, state: row.state, origin };
 }
 
@@ -67,65 +68,17 @@ export async function recordOrigin(
   client: Queryable,
   relay: string,
   epoch: number,
-  origin: NonNullable<Epoch['origin']>,
+  origin: EpochOrigin,
 ): Promise<void> {
   await client.query(
-    `update ferry.relay_epoch set consistent_point = $3, snapshot = $4::pg_snapshot where relay = $1 and epoch = $2`,
-    [relay, epoch, formatLsn(origin.consistentPoint), origin.snapshot],
+    `update ferry.relay_epoch set consistent_point = $3, snapshot = $4::pg_snapshot, publication = $5
+      where relay = $1 and epoch = $2`,
+    [relay, epoch, formatLsn(origin.consistentPoint), origin.snapshot, origin.publication],
   );
 }
 
 export async function markLive(client: Queryable, relay: string, epoch: number): Promise<void> {
   await client.query(`update ferry.relay_epoch set state = 'live' where relay = $1 and epoch = $2`, [relay, epoch]);
-}
-
-export interface SlotFacts {
-  readonly activePid: number | null;
-  readonly confirmedFlushLsn: Lsn;
-  /** WAL between the confirmed position and the end, in bytes. */
-  readonly lagBytes: number;
-  /** WAL that may still be written before the slot is lost; null without a limit. */
-  readonly safeWalBytes: number | null;
-}
-
-export async function readSlot(client: Queryable, slot: string): Promise<SlotFacts | null> {
-  const { rows } = await client.query<{
-    active_pid: number | null;
-    confirmed: string | null;
-    lag: string;
-    safe: bigint | null;
-  }>(
-    `select active_pid, confirmed_flush_lsn::text as confirmed, safe_wal_size as safe,
-            pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::text as lag
-       from pg_replication_slots where slot_name = $1`,
-    [slot],
-  );
-  const row = rows[0];
-  if (row === undefined || row.confirmed === null) return null;
-  return {
-    activePid: row.active_pid,
-    confirmedFlushLsn: parseLsn(row.confirmed),
-    lagBytes: Number(row.lag),
-    safeWalBytes: row.safe === null ? null : Number(row.safe),
-  };
-}
-
-export async function dropSlot(client: Queryable, slot: string): Promise<void> {
-  await client.query('select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1', [
-    slot,
-  ]);
-}
-
-/** Transactions, prepared ones too, that a new slot waits for: pid or gid, and age. */
-export async function readRunningTransactions(client: Queryable): Promise<string[]> {
-  const { rows } = await client.query<{ who: string }>(
-    `select format('prepared transaction %L, %s old', gid, age(clock_timestamp(), prepared)) as who from pg_prepared_xacts
-     union all
-     select format('pid %s (%s), %s old', pid, application_name, age(clock_timestamp(), xact_start))
-       from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
-     limit 10`,
-  );
-  return rows.map((row) => row.who);
 }
 
 /** Counts this start; the commit is durable when this resolves. */
@@ -202,11 +155,11 @@ export async function countDeadLetters(client: Queryable, relay: string): Promis
 /** Takes back the notes of a Kafka transaction that was never committed: those beyond the checkpoint. */
 export async function forgetUncommittedDeadLetters(client: Queryable, checkpoint: Checkpoint): Promise<void> {
   const { relay, endLsn, partial, backfill } = checkpoint;
-  const done = partial ?? { commitLsn: endLsn, seq: backfill?.count ?? -1 };
+  const inBackfill = backfill === null ? null : { commitLsn: backfillLsn(endLsn), seq: backfill.count };
+  const done = partial ?? inBackfill ?? { commitLsn: endLsn, seq: -1 };
   await client.query(
-    `delete from ferry.relay_dead_letter
-      where relay = $1 and commit_lsn >= $2::pg_lsn and (commit_lsn, seq) > ($3::pg_lsn, $4::int)`,
-    [relay, formatLsn(endLsn), formatLsn(done.commitLsn), done.seq],
+    'delete from ferry.relay_dead_letter where relay = $1 and (commit_lsn, seq) > ($2::pg_lsn, $3::int)',
+    [relay, formatLsn(done.commitLsn), done.seq],
   );
 }
 

@@ -7,9 +7,10 @@ import { backoffMs, sleep } from '../kernel/deadline.ts';
 import { coerceError, describeError, ERRORS, FerryError } from '../kernel/errors.ts';
 import { formatLsn } from '../kernel/lsn.ts';
 import { SerialClient } from '../postgres/serial-client.ts';
-import { readEpoch, readSlot } from './ledger.ts';
+import { readEpoch } from './ledger.ts';
 import type { Publisher } from './publisher.ts';
 import { type RelayOptions, RelaySession } from './session.ts';
+import { readSlot } from './slot.ts';
 import { SlotLostError } from './start-up.ts';
 import { type RelayState, RelayStateMachine } from './states.ts';
 

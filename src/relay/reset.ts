@@ -4,8 +4,9 @@
  */
 import { FerryError } from '../kernel/errors.ts';
 import type { Queryable } from '../postgres/connection.ts';
-import { insertEpoch, readEpoch, readSlot } from './ledger.ts';
+import { insertEpoch, readEpoch } from './ledger.ts';
 import type { RelayNames } from './names.ts';
+import { readSlot } from './slot.ts';
 
 /**
  * Declares the next epoch; resolves with its number. Rejects with CONFLICT while a relay holds the slot: it would go on from a checkpoint

@@ -20,11 +20,13 @@ import type { BatchLimits } from './batch.ts';
 import { ensureEpoch, type ReadyEpoch } from './epoch.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { Intake } from './intake.ts';
-import { checkDatabase, countDeadLetters, markLive, readAllRows, readSlot } from './ledger.ts';
+import { checkWalLevel, countDeadLetters, markLive, readAllRows } from './ledger.ts';
 import { livenessCheck } from './liveness.ts';
+import { comparePublication, readPublication } from './publication.ts';
 import { Publisher } from './publisher.ts';
 import { RecordFactory } from './record-factory.ts';
 import type { OpenSink, Sink } from './sink.ts';
+import { readSlot } from './slot.ts';
 import { agreeOnCheckpoint } from './start-up.ts';
 import type { RelayStateMachine } from './states.ts';
 import { Streaming } from './streaming.ts';
@@ -95,9 +97,12 @@ export class RelaySession {
   async #run(onStreaming: (publisher: Publisher) => void): Promise<void> {
     const { name, publication, openChangeStream, openSink, logger } = this.#options;
     const control = await this.#connect(`ferry relay ${name}`);
-    await checkDatabase(control, publication);
+    await checkWalLevel(control);
     await readAllRows(control);
-    const epoch = await ensureEpoch(control, { ...this.#options, relay: name, signal: this.#stopping.signal });
+    const publicationIdentity = await readPublication(control, publication);
+    const { signal } = this.#stopping;
+    const epoch = await ensureEpoch(control, { ...this.#options, relay: name, publicationIdentity, signal });
+    comparePublication(publication, epoch.origin.publication, publicationIdentity);
 
     const stream = await openChangeStream();
     this.#scope.defer('replication stream', () => stream.stop());
@@ -121,7 +126,7 @@ export class RelaySession {
     this.#states.to('streaming');
     logger.info({ slot, lsn: formatLsn(publisher.checkpoint.endLsn), run: String(checkpoint.run) }, 'streaming');
     onStreaming(publisher);
-    await this.#stream(control, stream, publisher, factory);
+    await this.#stream(control, stream, publisher, factory, publicationIdentity);
   }
 
   async #backfill(epoch: ReadyEpoch, sink: Sink, publisher: Publisher, factory: RecordFactory): Promise<void> {
@@ -139,8 +144,9 @@ export class RelaySession {
     stream: ChangeStream,
     publisher: Publisher,
     factory: RecordFactory,
+    publicationIdentity: string,
   ): Promise<void> {
-    const { name, limits, lingerMs, metrics, bufferMaxBytes, deadAfterMs, logger } = this.#options;
+    const { name, publication, limits, lingerMs, metrics, bufferMaxBytes, deadAfterMs, logger } = this.#options;
     const heartbeat = new Heartbeat(control, name);
     const intake = new Intake(publisher.checkpoint, {
       maxBytes: bufferMaxBytes,
@@ -165,6 +171,9 @@ export class RelaySession {
     this.#stopping.signal.addEventListener('abort', () => streaming.stop());
     this.#every(this.#options.heartbeatIntervalMs, () => {
       withDeadline('a heartbeat', deadAfterMs, heartbeat.beat()).catch(this.#fail); // shows that the control connection lives
+      readPublication(control, publication)
+        .then((now) => comparePublication(publication, publicationIdentity, now))
+        .catch(this.#fail);
       this.#measure(control, publisher, intake).catch(this.#fail);
     });
     const isPaused = () => intake.paused;

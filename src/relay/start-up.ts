@@ -10,15 +10,9 @@ import type { Queryable } from '../postgres/connection.ts';
 import type { Checkpoint, CheckpointIdentity } from './checkpoint.ts';
 import { compare, compareIdentity, isSuperseded } from './compare.ts';
 import type { ReadyEpoch } from './epoch.ts';
-import {
-  countRun,
-  forgetUncommittedDeadLetters,
-  isEventPresent,
-  readRun,
-  readSlot,
-  readSystemIdentifier,
-} from './ledger.ts';
+import { countRun, forgetUncommittedDeadLetters, isEventPresent, readRun, readSystemIdentifier } from './ledger.ts';
 import type { Sink } from './sink.ts';
+import { readSlot } from './slot.ts';
 
 /** Thrown when another relay took the slot between two steps of the start. */
 export class SlotLostError extends Error {

@@ -1,6 +1,6 @@
 /** A Postgres server of a test's own, beside the stack's: another system identifier, and data that can be taken back to an earlier day. */
 import { randomBytes } from 'node:crypto';
-import { cpSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, cpSync, renameSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { runSql } from '../../src/cli/sql-runner.ts';
 import { loadConfig } from '../../src/config/load.ts';
@@ -39,6 +39,7 @@ export async function startOwnPostgres(): Promise<OwnPostgres> {
     async backUp() {
       await embedded.part('postgres').stop();
       cpSync(data, copy, { recursive: true, preserveTimestamps: true });
+      chmodSync(copy, 0o700); // Postgres insists, and copying leaves a directory's mode to the umask
       await embedded.part('postgres').start();
     },
     async restore() {
