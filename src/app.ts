@@ -7,8 +7,7 @@ import { parsePairs } from './config/load.ts';
 import type { Config } from './config/variables.ts';
 import { subjectOf, TopicRoutes } from './events/routes.ts';
 import type { PartState, ProbeDeps } from './http/probe-routes.ts';
-import { createProbeServer } from './http/probe-server.ts';
-import { createHttpServer, type HttpServer } from './http/server.ts';
+import type { HttpServer } from './http/server.ts';
 import { startOrdersPerCustomer } from './inbox/orders-per-customer.ts';
 import { kafkaOptions } from './kafka/client.ts';
 import { FerryError } from './kernel/errors.ts';
@@ -195,11 +194,16 @@ async function serveHttp(parts: Parts, roles: ReadonlySet<Role>, relay: Relay | 
     logger: telemetry.logger.child({ part: 'http' }),
   };
   if (roles.has('api')) return listen(parts, await createApi(parts, probes), 'HTTP_PORT');
-  if (config.PROBE_PORT !== 0) await listen(parts, await createProbeServer({ ...probes, db: pool }), 'PROBE_PORT');
+  if (config.PROBE_PORT !== 0) {
+    const { createProbeServer } = await import('./http/probe-server.ts');
+    await listen(parts, await createProbeServer({ ...probes, db: pool }), 'PROBE_PORT');
+  }
   return undefined;
 }
 
-function createApi({ config, telemetry, routes, store, pool }: Parts, probes: ProbeSources): Promise<HttpServer> {
+async function createApi({ config, telemetry, routes, store, pool }: Parts, probes: ProbeSources): Promise<HttpServer> {
+  // Loaded only here: half a second of start that a relay which takes over does not have.
+  const { createHttpServer } = await import('./http/server.ts');
   const encoder = createEncoder({ store, naming: config.SUBJECT_NAMING, maxEventBytes: config.MAX_EVENT_BYTES });
   return createHttpServer({
     ...probes,
