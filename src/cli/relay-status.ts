@@ -5,6 +5,7 @@ import { formatLsn } from '../kernel/lsn.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import { decodeCheckpoint } from '../relay/checkpoint.ts';
 import { relayNames } from '../relay/names.ts';
+import { readRunningTransactions } from '../relay/slot.ts';
 import type { EventLog } from './event-log.ts';
 
 export interface SlotState {
@@ -22,12 +23,16 @@ export interface SlotStatus extends SlotState {
   readonly outboxRows: number;
   readonly pending: number;
   readonly deadLettered: number;
+  /** Transactions, prepared ones too, that have been open for long: WAL is kept for them, whatever the relay does. */
+  readonly longTransactions: readonly string[];
 }
 
 export interface CheckpointStatus {
   readonly lsn: string;
   readonly lastEventId: string | null;
 }
+
+const LONG_TRANSACTION_SECONDS = 60;
 
 /** The slot and the outbox behind it. */
 export async function readSlotStatus(db: Queryable, relay: string): Promise<SlotStatus> {
@@ -39,6 +44,7 @@ export async function readSlotStatus(db: Queryable, relay: string): Promise<Slot
     outboxRows: Number(rows),
     pending: Number(pending),
     deadLettered: Number(deadLettered),
+    longTransactions: await readRunningTransactions(db, LONG_TRANSACTION_SECONDS),
   };
 }
 

@@ -35,6 +35,8 @@ export interface Status {
     readonly pending: number | null;
     readonly deadLettered: number | null;
   };
+  /** Open for more than a minute: WAL is kept for them. */
+  readonly longTransactions: readonly string[];
 }
 
 /** States in which a relay does its work, or is ready to take it over. */
@@ -79,6 +81,7 @@ export async function readStatus(session: Session): Promise<Status> {
       pending: slot.value?.pending ?? null,
       deadLettered: slot.value?.deadLettered ?? null,
     },
+    longTransactions: slot.value?.longTransactions ?? [],
   };
 }
 
@@ -163,6 +166,7 @@ function printStatus({ terminal, home }: Session, status: Status): void {
         'outbox',
         `${number(counts.outboxRows)} rows, ${number(counts.pending)} pending, ${number(counts.deadLettered)} dead-lettered`,
       ],
+      ...status.longTransactions.map((who) => ['holds back WAL', who]),
       ['home', home.directory],
     ]),
   );

@@ -56,14 +56,17 @@ export async function dropSlot(client: Queryable, slot: string): Promise<void> {
   ]);
 }
 
-/** Transactions, prepared ones too, that a new slot waits for: pid or gid, and age. */
-export async function readRunningTransactions(client: Queryable): Promise<string[]> {
+/** Transactions, prepared ones too, that hold the WAL back: who (gid, or pid and name) and for how long. The ten oldest. */
+export async function readRunningTransactions(client: Queryable, olderThanSeconds = 0): Promise<string[]> {
   const { rows } = await client.query<{ who: string }>(
-    `select format('prepared transaction %L, %s old', gid, age(clock_timestamp(), prepared)) as who from pg_prepared_xacts
-     union all
-     select format('pid %s (%s), %s old', pid, application_name, age(clock_timestamp(), xact_start))
-       from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
-     limit 10`,
+    `select who || ', ' || date_trunc('second', clock_timestamp() - began) || ' old' as who
+       from (select format('prepared transaction %L', gid) as who, prepared as began from pg_prepared_xacts
+              union all
+             select format('pid %s (%s)', pid, application_name), xact_start
+               from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()) running
+      where began < clock_timestamp() - make_interval(secs => $1)
+      order by began limit 10`,
+    [olderThanSeconds],
   );
   return rows.map((row) => row.who);
 }
