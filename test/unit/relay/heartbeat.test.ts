@@ -1,68 +1,78 @@
-/** Heartbeats that come back early, late, twice, or from somebody else. */
+/** Heartbeats: bounded in number, and what they tell is only ever what was published. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Lsn } from '../../../src/kernel/lsn.ts';
 import type { Queryable } from '../../../src/postgres/connection.ts';
 import { Heartbeat } from '../../../src/relay/heartbeat.ts';
+import { lsn } from '../../support/relay-fixtures.ts';
 
-const LSN = 0x1000n as Lsn;
-
-/** Keeps the answers to heartbeats back until they are given; notes which snapshots were recorded as published. */
-class SlowDatabase {
+/** Plays the database: gives each heartbeat a snapshot of its own, and keeps what is recorded as published. */
+class Database implements Queryable {
   readonly nonces: string[] = [];
-  readonly recorded: unknown[] = [];
-  readonly #answers: Array<() => void> = [];
+  readonly recorded: unknown[][] = [];
+  /** Awaited before the answer to a heartbeat. */
+  answers: Promise<void> = Promise.resolve();
 
-  readonly query: Queryable['query'] = async <R>(text: string, values: unknown[] = []) => {
-    if (!text.includes('pg_logical_emit_message')) {
-      this.recorded.push(values[1]);
-      return { rows: [], rowCount: 1 };
+  async query<R>(text: string, values: unknown[] = []): Promise<{ rows: R[]; rowCount: number | null }> {
+    if (text.includes('pg_logical_emit_message')) {
+      const [prefix, nonce] = values;
+      assert.equal(prefix, 'ferry:main:heartbeat');
+      this.nonces.push(String(nonce));
+      const snapshot = `snapshot ${this.nonces.length}`;
+      await this.answers;
+      return { rows: [{ snapshot } as R], rowCount: 1 };
     }
-    const number = this.nonces.push(String(values[1]));
-    await new Promise<void>((resolve) => this.#answers.push(resolve));
-    return { rows: [{ snapshot: `snapshot ${number}` } as R], rowCount: 1 };
-  };
-
-  answer(): void {
-    for (const resolve of this.#answers.splice(0)) resolve();
+    assert.match(text, /relay_progress/);
+    this.recorded.push(values);
+    return { rows: [], rowCount: 1 };
   }
 }
 
-test('a heartbeat that is published before its answer came counts when it comes, and leaves nothing pending', async () => {
-  const database = new SlowDatabase();
+test('a heartbeat that was published tells its snapshot, the newest of several', async () => {
+  const database = new Database();
   const heartbeat = new Heartbeat(database, 'main');
-  for (let round = 1; round <= 20; round++) {
-    const beating = heartbeat.beat();
-    const told = heartbeat.published(database.nonces.slice(-1), LSN);
-    database.answer();
-    await Promise.all([beating, told]);
-    assert.equal(database.nonces.length, round, 'earlier ones count as pending: no heartbeat was sent');
-    assert.equal(database.recorded.at(-1), `snapshot ${round}`);
-  }
+  for (let i = 0; i < 3; i++) await heartbeat.beat();
+  assert.equal(new Set(database.nonces).size, 3);
+  const [first = '', second = '', third = ''] = database.nonces;
+  await heartbeat.published([first, second], lsn(0x10));
+  await heartbeat.published([third], lsn(0x20));
+  assert.deepEqual(database.recorded, [
+    ['main', 'snapshot 2', '0/10'],
+    ['main', 'snapshot 3', '0/20'],
+  ]);
 });
 
-test('of several that are published together the newest counts, once', async () => {
-  const database = new SlowDatabase();
+test('one that somebody else emitted, or that came twice, says nothing', async () => {
+  const database = new Database();
   const heartbeat = new Heartbeat(database, 'main');
-  const beating = [heartbeat.beat(), heartbeat.beat(), heartbeat.beat()];
-  database.answer();
-  await Promise.all(beating);
-  await heartbeat.published(database.nonces, LSN);
-  await heartbeat.published(database.nonces, LSN);
-  assert.deepEqual(database.recorded, ['snapshot 3']);
-});
-
-test('one that another session or another role emitted says nothing', async () => {
-  const database = new SlowDatabase();
-  await new Heartbeat(database, 'main').published(['forged'], LSN);
+  await heartbeat.beat();
+  await heartbeat.published(['forged'], lsn(1));
+  await heartbeat.published([], lsn(1));
   assert.deepEqual(database.recorded, []);
+  await heartbeat.published(database.nonces, lsn(2));
+  await heartbeat.published(database.nonces, lsn(3));
+  assert.equal(database.recorded.length, 1);
 });
 
-test('a relay that is behind sends a few and then waits for them', async () => {
-  const database = new SlowDatabase();
+test('no more than eight are under way, and publishing one makes room', async () => {
+  const database = new Database();
   const heartbeat = new Heartbeat(database, 'main');
-  const beating = Array.from({ length: 50 }, () => heartbeat.beat());
-  assert.ok(database.nonces.length < 20);
-  database.answer();
-  await Promise.all(beating);
+  for (let i = 0; i < 20; i++) await heartbeat.beat();
+  assert.equal(database.nonces.length, 8);
+  await heartbeat.published(database.nonces.slice(0, 1), lsn(1));
+  await heartbeat.beat();
+  assert.equal(database.nonces.length, 9);
+});
+
+test('one that is published before its own answer is here tells its snapshot all the same, and does not stay under way', async () => {
+  const database = new Database();
+  const heartbeat = new Heartbeat(database, 'main');
+  for (let i = 1; i <= 20; i++) {
+    const answer = Promise.withResolvers<void>();
+    database.answers = answer.promise;
+    const beating = heartbeat.beat();
+    const published = heartbeat.published(database.nonces.slice(-1), lsn(i));
+    answer.resolve();
+    await Promise.all([beating, published]);
+    assert.deepEqual(database.recorded.at(-1)?.[1], `snapshot ${i}`);
+  }
 });

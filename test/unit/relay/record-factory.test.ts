@@ -1,0 +1,241 @@
+/** Records and dead letters: what an event becomes, and that no event can stop the others. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import type { EncodableEvent, EncodeResult, EventEncoder } from '../../../src/events/encoder.ts';
+import type { OutboxEvent, Position } from '../../../src/events/outbox-event.ts';
+import { partitionOf } from '../../../src/events/partition.ts';
+import { TopicRoutes } from '../../../src/events/routes.ts';
+import { FerryError } from '../../../src/kernel/errors.ts';
+import { RecordFactory } from '../../../src/relay/record-factory.ts';
+import { lsn, outboxEvent } from '../../support/relay-fixtures.ts';
+
+const POSITION: Position = { commitLsn: lsn(0x16b374d8), seq: 3 };
+const TRACE = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+const OK: EncodeResult = { ok: true, value: Buffer.from('avro'), schemaId: 7, subject: 's' };
+const UNKNOWN: EncodeResult = { ok: false, refusal: { code: 'SCHEMA_UNKNOWN', message: 'no such type', path: null } };
+
+/** Gives the results in turn, the last one for ever, and counts what it is asked. */
+class ScriptedEncoder implements EventEncoder {
+  readonly asked: string[] = [];
+  readonly #results: EncodeResult[];
+  refreshed: () => Promise<boolean> = async () => true;
+
+  constructor(...results: EncodeResult[]) {
+    this.#results = results;
+  }
+
+  encode(_event: EncodableEvent, topic: string): EncodeResult {
+    this.asked.push(`encode ${topic}`);
+    const [next = UNKNOWN] = this.#results;
+    if (this.#results.length > 1) this.#results.shift();
+    return next;
+  }
+
+  refresh(): Promise<boolean> {
+    this.asked.push('refresh');
+    return this.refreshed();
+  }
+}
+
+function factoryWith(encoder: EventEncoder, maxEventBytes = 10_000, known: Record<string, number> = {}) {
+  const topics = new Map(Object.entries(known));
+  const met: string[] = [];
+  const factory = new RecordFactory({
+    ...{ encoder, maxEventBytes, source: 'shop' },
+    routes: new TopicRoutes('t.', new Map([['order', 'shop.order']])),
+    topics: {
+      partitions: (topic) => topics.get(topic),
+      meet: async (topic) => {
+        met.push(topic);
+        topics.set(topic, 6);
+        return 6;
+      },
+    },
+  });
+  return { factory, met };
+}
+
+const KNOWN = { 't.shop.order': 12, 't.shop.order.dlq': 6 };
+
+describe('an event that can be encoded', () => {
+  const event = outboxEvent(1, {
+    aggregateId: 'o-é',
+    aggregateVersion: 4n,
+    traceparent: TRACE,
+    headers: { tenant: 'x' },
+  });
+
+  test('becomes a record from memory alone when its topic and schema are known', () => {
+    const encoder = new ScriptedEncoder(OK);
+    const { factory, met } = factoryWith(encoder, 10_000, KNOWN);
+    const entry = factory.tryMake(event, POSITION);
+    assert.deepEqual(entry?.record, {
+      topic: 't.shop.order',
+      partition: partitionOf('o-é', 12),
+      key: 'o-é',
+      value: Buffer.from('avro'),
+      headers: {
+        tenant: 'x',
+        ce_id: event.id,
+        ce_type: 'test.Happened',
+        ce_source: 'shop',
+        ce_subject: 'o-é',
+        ce_time: event.occurredAt,
+        ce_specversion: '1.0',
+        'content-type': 'application/vnd.confluent.avro',
+        ce_dataschema: 'schema-registry:s:7',
+        traceparent: TRACE,
+        ferry_lsn: '0/16B374D8',
+        ferry_seq: '3',
+        ferry_aggregate_type: 'order',
+        ferry_aggregate_version: '4',
+        ferry_recorded_at: event.recordedAt,
+      },
+    });
+    const { eventId, traceparent, position, deadLetter } = entry;
+    assert.deepEqual(
+      { eventId, traceparent, position, deadLetter },
+      {
+        ...{ eventId: event.id, traceparent: TRACE, position: POSITION, deadLetter: null },
+      },
+    );
+    assert.deepEqual([encoder.asked, met], [['encode t.shop.order'], []]);
+  });
+
+  test('waits for its topic to be made, once', async () => {
+    const { factory, met } = factoryWith(new ScriptedEncoder(OK));
+    assert.equal(factory.tryMake(event, POSITION), null);
+    const made = await factory.make(event, POSITION);
+    assert.equal(made.record.partition, partitionOf('o-é', 6));
+    assert.notEqual(factory.tryMake(event, POSITION), null);
+    assert.deepEqual(met, ['t.shop.order']);
+  });
+
+  test('a tombstone is a null value without a schema', () => {
+    const { factory } = factoryWith(
+      new ScriptedEncoder({ ok: true, value: null, schemaId: null, subject: null }),
+      10_000,
+      KNOWN,
+    );
+    const record = factory.tryMake(outboxEvent(1, { payload: { kind: 'tombstone' } }), POSITION)?.record;
+    assert.equal(record?.value, null);
+    assert.equal(record?.headers.ce_dataschema, undefined);
+  });
+
+  test('its size counts headers and key', () => {
+    const size = (changes: Partial<OutboxEvent>) =>
+      factoryWith(new ScriptedEncoder(OK), 10_000, KNOWN).factory.tryMake(outboxEvent(1, changes), POSITION)?.bytes ??
+      0;
+    const plain = size({});
+    assert.ok(plain > 'avro'.length);
+    assert.ok(size({ headers: { a: 'x'.repeat(100) } }) > plain + 100);
+    assert.ok(size({ aggregateId: 'x'.repeat(100) }) > plain + 100);
+  });
+});
+
+describe('an event that is refused', () => {
+  test('is encoded again after one refresh, and then is no dead letter', async () => {
+    const encoder = new ScriptedEncoder(UNKNOWN, OK);
+    const { factory } = factoryWith(encoder, 10_000, KNOWN);
+    const entry = await factory.make(outboxEvent(1), POSITION);
+    assert.equal(entry.deadLetter, null);
+    assert.deepEqual(encoder.asked, ['encode t.shop.order', 'refresh', 'encode t.shop.order']);
+  });
+
+  test('waits while the registry is away: nothing is known, so nothing is dead', async () => {
+    const encoder = new ScriptedEncoder(UNKNOWN);
+    encoder.refreshed = () => Promise.reject(new FerryError('REGISTRY_UNAVAILABLE', 'away'));
+    const { factory } = factoryWith(encoder, 10_000, KNOWN);
+    assert.equal(factory.tryMake(outboxEvent(1), POSITION), null);
+    await assert.rejects(factory.make(outboxEvent(1), POSITION), { code: 'REGISTRY_UNAVAILABLE' });
+  });
+
+  test('becomes a dead letter: the original bytes, and headers that say what happened and where from', async () => {
+    const { factory } = factoryWith(new ScriptedEncoder(UNKNOWN), 10_000, KNOWN);
+    const event = outboxEvent(1, { headers: { tenant: 'x', error_code: 'forged' } });
+    const { record, deadLetter, eventId } = await factory.make(event, POSITION);
+    assert.deepEqual([deadLetter, eventId], ['SCHEMA_UNKNOWN', event.id]);
+    const { topic, partition, key, value, headers } = record;
+    assert.deepEqual(
+      [topic, partition, key],
+      ['t.shop.order.dlq', partitionOf(event.aggregateId, 6), event.aggregateId],
+    );
+    assert.equal(value?.toString(), '{"n":1}');
+    const { first_failed_at: first, failed_at: last } = headers;
+    assert.equal(first, last);
+    assert.ok(!Number.isNaN(Date.parse(String(first))));
+    const expected = {
+      ...{ tenant: 'x', ce_id: event.id, ce_type: 'test.Happened', ferry_lsn: '0/16B374D8', ferry_seq: '3' },
+      ...{ original_record: 'value', error_type: 'EncodeRefusal', error_code: 'SCHEMA_UNKNOWN' },
+      ...{ error_message: 'no such type', retry_count: '0', max_retries: '0', replayable: 'false' },
+      ...{ source_topic: 't.shop.order', source_lsn: '0/16B374D8', source_seq: '3' },
+    };
+    assert.partialDeepStrictEqual(headers, expected);
+  });
+
+  test('carries bytes as bytes, and a tombstone as nothing', async () => {
+    const { factory } = factoryWith(new ScriptedEncoder(UNKNOWN), 10_000, KNOWN);
+    const bytes = Buffer.from([0, 0, 0, 0, 9, 255]);
+    const avro = await factory.make(outboxEvent(1, { payload: { kind: 'avro', bytes } }), POSITION);
+    assert.deepEqual(avro.record.value, bytes);
+    const tombstone = await factory.make(outboxEvent(2, { payload: { kind: 'tombstone' } }), POSITION);
+    assert.equal(tombstone.record.value, null);
+  });
+
+  test('stays in the outbox with a reference in its place when it is too large to carry', async () => {
+    const { factory } = factoryWith(new ScriptedEncoder(UNKNOWN), 1_000, KNOWN);
+    const large: Array<Partial<OutboxEvent>> = [
+      { payload: { kind: 'json', text: `"${'x'.repeat(2_000)}"` } },
+      { headers: { large: 'x'.repeat(2_000) } },
+    ];
+    for (const changes of large) {
+      const { record, bytes, eventId } = await factory.make(outboxEvent(1, changes), POSITION);
+      assert.equal(record.value, null);
+      assert.equal(record.headers.original_record, `outbox:${eventId}`);
+      assert.equal(record.headers.ce_id, eventId);
+      assert.equal(record.headers.large, undefined);
+      assert.ok(bytes <= 1_000);
+    }
+  });
+});
+
+test('an event that encodes but is too large with its headers is a dead letter, and a small one after it is not', async () => {
+  const { factory } = factoryWith(new ScriptedEncoder(OK), 1_000, KNOWN);
+  const large = outboxEvent(1, { headers: { large: 'x'.repeat(2_000) } });
+  assert.equal(factory.tryMake(large, POSITION), null);
+  const entry = await factory.make(large, POSITION);
+  assert.deepEqual([entry.deadLetter, entry.record.topic], ['EVENT_TOO_LARGE', 't.shop.order.dlq']);
+  assert.equal(factory.tryMake(outboxEvent(2), POSITION)?.deadLetter, null);
+});
+
+test('an aggregatetype that leads to no topic is a dead letter in the topic for those, without asking for a schema', async () => {
+  const encoder = new ScriptedEncoder(OK);
+  const { factory, met } = factoryWith(encoder);
+  const stray = outboxEvent(1, { aggregateType: 'not a topic' });
+  assert.equal(factory.tryMake(stray, POSITION), null);
+  const entry = await factory.make(stray, POSITION);
+  assert.deepEqual([entry.deadLetter, entry.record.topic], ['TOPIC_INVALID', 't.unrouted.dlq']);
+  assert.deepEqual([encoder.asked, met], [[], ['t.unrouted.dlq']]);
+});
+
+test('a row that is no event is a dead letter with the row as it was, under its own id', async () => {
+  const { factory } = factoryWith(new ScriptedEncoder(OK), 10_000, KNOWN);
+  const refusal = { code: 'EVENT_MALFORMED', message: 'outbox column type is null', path: null } as const;
+  const { id } = outboxEvent(1);
+  const row = { id, aggregateType: 'order', aggregateId: 'o-1', refusal, original: Buffer.from('tuple') };
+  const entry = await factory.makeMalformed(row, POSITION);
+  assert.deepEqual([entry.deadLetter, entry.eventId], ['EVENT_MALFORMED', id]);
+  assert.equal(entry.record.value, row.original);
+  const { ce_id, source_topic, source_seq } = entry.record.headers;
+  assert.deepEqual([ce_id, source_topic, source_seq], [id, 't.shop.order', '3']);
+  const stray = await factory.makeMalformed({ ...row, aggregateType: 'not a topic' }, POSITION);
+  assert.equal(stray.record.topic, 't.unrouted.dlq');
+});
+
+test('a topic that cannot be met is no dead letter: the event waits', async () => {
+  const factory = new RecordFactory({
+    ...{ encoder: new ScriptedEncoder(OK), maxEventBytes: 1_000, source: 's', routes: new TopicRoutes('', new Map()) },
+    topics: { partitions: () => undefined, meet: () => Promise.reject(new FerryError('PART_UNREACHABLE', 'away')) },
+  });
+  await assert.rejects(factory.make(outboxEvent(1), POSITION), { code: 'PART_UNREACHABLE' });
+});
