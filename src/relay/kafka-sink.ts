@@ -25,6 +25,7 @@ interface SinkOptions extends KafkaSinkOptions {
 }
 
 const READ_TIMEOUT_MS = 30_000;
+const CLOSE_TIMEOUT_MS = 1_000;
 const FIRST_WINDOW = 100n;
 
 export function kafkaSinkOpener(options: KafkaSinkOptions): OpenSink {
@@ -52,14 +53,15 @@ class KafkaSink implements Sink {
     try {
       await sink.#catalog.ensure(options.checkpointTopic, { partitions: 1, config: { 'cleanup.policy': 'compact' } });
     } catch (error) {
-      await sink.close();
+      await sink.close().catch(() => {});
       throw error;
     }
     return sink;
   }
 
-  close(): Promise<void> {
-    return this.#cluster.disconnect();
+  /** kafkajs waits for the answers of requests in flight: a broker that hangs must not keep the session, and its slot, open. */
+  async close(): Promise<void> {
+    await withDeadline('closing Kafka', CLOSE_TIMEOUT_MS, this.#cluster.disconnect());
   }
 
   peek(): Promise<Checkpoint | null> {
