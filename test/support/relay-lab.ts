@@ -16,6 +16,7 @@ import { type Checkpoint, decodeCheckpoint } from '../../src/relay/checkpoint.ts
 import { relayNames } from '../../src/relay/names.ts';
 import { FerryProcess } from './processes.ts';
 import { openProof } from './proof.ts';
+import { waitUntil } from './signals.ts';
 import type { TestStack } from './stack.ts';
 import { runWorkload, type WorkloadOptions, type WorkloadResult } from './workload.ts';
 
@@ -42,6 +43,7 @@ export interface Writing {
 type Environment = Readonly<Record<string, string>>;
 
 const READ_TIMEOUT_MS = 30_000;
+const PUBLISH_DEADLINE_MS = 90_000;
 const KEPT_LOG_LINES = 30;
 
 /** Quiet is told by heartbeats, so they are frequent here; the rest is as in production unless a test says otherwise. */
@@ -135,6 +137,25 @@ export class RelayLab {
       return await client.query<R>(text, values);
     } finally {
       await client.end().catch(() => {});
+    }
+  }
+
+  /** `pending`, `published` or `dead-lettered`, as an application asks for it. */
+  async statusOf(eventId: string | undefined): Promise<string | undefined> {
+    const { rows } = await this.sql<{ status: string }>('select ferry.outbox_status($1, $2) as status', [
+      eventId,
+      this.config.RELAY_NAME,
+    ]);
+    return rows[0]?.status;
+  }
+
+  /** Waits until an event is published, and with it all that was committed before. */
+  async untilPublished(eventId: string | undefined, deadlineMs = PUBLISH_DEADLINE_MS): Promise<void> {
+    try {
+      const isPublished = async () => (await this.statusOf(eventId)) === 'published';
+      await waitUntil('the event being published', isPublished, { deadlineMs });
+    } catch (thrown) {
+      throw this.#explain(coerceError(thrown));
     }
   }
 
