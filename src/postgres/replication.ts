@@ -70,13 +70,14 @@ export class ReplicationConnection {
     const started = Promise.withResolvers<Opened>();
     service.on('data', (_lsn: string, payload: Buffer) => handlers.onData(payload));
     service.on('heartbeat', (lsn: string, _time: number, reply: boolean) => handlers.onKeepalive(parseLsn(lsn), reply));
-    const ended = endOf(service, new StreamingPlugin(target, started.resolve));
+    const plugin = new StreamingPlugin(target, started.resolve);
+    const ended = endOf(service, plugin);
     ended.then(started.reject);
     try {
       const opened = await withDeadline('the start of replication', START_TIMEOUT_MS, started.promise);
       return new ReplicationConnection(service, opened, ended);
     } catch (error) {
-      await service.destroy().catch(() => {});
+      await endService(service, plugin.socket).catch(() => {});
       throw error;
     }
   }
@@ -99,15 +100,22 @@ export class ReplicationConnection {
     this.#service.acknowledge(formatLsn((lsn - 1n) as Lsn), requestReply).catch(() => {}); // a dead socket shows in `ended`
   }
 
-  /** Ends the connection; a socket that does not end by itself is destroyed, so that a half-open one cannot hold the stop up. */
-  async stop(): Promise<void> {
-    const force = setTimeout(() => this.#socket.destroy(), 1_000);
-    try {
-      this.#socket.resume(); // a paused socket would never see the other side's end
-      await this.#service.destroy();
-    } finally {
-      clearTimeout(force);
-    }
+  /** Safe to call twice. */
+  stop(): Promise<void> {
+    return endService(this.#service, this.#socket);
+  }
+}
+
+const END_TIMEOUT_MS = 1_000;
+
+/** Ends the connection; a socket that does not end by itself is destroyed, so that a half-open one cannot hold the stop up. */
+async function endService(service: LogicalReplicationService, socket: Socket | null): Promise<void> {
+  const force = setTimeout(() => socket?.destroy(), END_TIMEOUT_MS);
+  try {
+    socket?.resume(); // a paused socket would never see the other side's end
+    await service.destroy();
+  } finally {
+    clearTimeout(force);
   }
 }
 
@@ -137,6 +145,8 @@ class StreamingPlugin {
   readonly name = 'pgoutput';
   readonly options = {};
   readonly slot: string;
+  /** Known once the client is connected. */
+  socket: Socket | null = null;
   readonly #publication: string;
   readonly #onStarted: (opened: Opened) => void;
 
@@ -151,14 +161,16 @@ class StreamingPlugin {
   }
 
   async start(client: pg.Client, slot: string, _lastLsn: string): Promise<unknown> {
+    const socket = socketOf(client);
+    this.socket = socket;
     const identity = await identifySystem(client);
     const inside = client as unknown as {
-      connection: { stream: Socket; once(event: string, listener: () => void): void };
+      connection: { once(event: string, listener: () => void): void };
       processID: number;
     };
     inside.connection.once('replicationStart', () => {
-      inside.connection.stream.pause();
-      this.#onStarted({ socket: inside.connection.stream, identity, processId: inside.processID });
+      socket.pause();
+      this.#onStarted({ socket, identity, processId: inside.processID });
     });
     return client.query(
       `START_REPLICATION SLOT ${pg.escapeIdentifier(slot)} LOGICAL 0/0 ` +
