@@ -39,8 +39,8 @@ export function clientConfig(config: ConnectionSettings, applicationName: string
     database: decodeURIComponent(url.pathname.slice(1)) || undefined,
     ssl: tlsOptions(config.POSTGRES_TLS, host, url.searchParams.get('sslrootcert')),
     application_name: applicationName,
-    // Timestamps are read as text below: their form must not depend on a server's or a role's settings.
-    options: `-c timezone=UTC -c datestyle=ISO${own === null ? '' : ` ${own}`}`,
+    // Timestamps and bytea are read as text: their form must not depend on a server's, a database's or a role's settings.
+    options: `-c timezone=UTC -c datestyle=ISO -c bytea_output=hex${own === null ? '' : ` ${own}`}`,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEPALIVE_DELAY_MS,

@@ -44,7 +44,7 @@ describe('clientConfig', () => {
   it('keeps the caller’s options after its own', () => {
     assert.equal(
       of('postgres://localhost/x?options=-c%20wal_sender_timeout=10s').options,
-      '-c timezone=UTC -c datestyle=ISO -c wal_sender_timeout=10s',
+      '-c timezone=UTC -c datestyle=ISO -c bytea_output=hex -c wal_sender_timeout=10s',
     );
   });
 
