@@ -6,9 +6,8 @@
 const SEED = 0x9747b28c;
 const M = 0x5bd1e995;
 
-/** 32-bit murmur2 of `data`, as a signed integer. */
-export function murmur2(data: Uint8Array): number {
-  const length = data.length;
+/** 32-bit murmur2 of the first `length` bytes of `data`, as a signed integer. */
+export function murmur2(data: Uint8Array, length = data.length): number {
   let h = SEED ^ length;
   const whole = length >> 2;
   for (let i = 0; i < whole; i++) {
@@ -34,6 +33,21 @@ export function murmur2(data: Uint8Array): number {
   return h | 0;
 }
 
+const scratch = new Uint8Array(256);
+
+/** The partition of a key of any length, by its UTF-8 bytes. */
 export function partitionOf(key: string, partitionCount: number): number {
-  return (murmur2(Buffer.from(key)) & 0x7fffffff) % partitionCount;
+  const hash = isShortAscii(key) ? murmur2(scratch, key.length) : murmur2(Buffer.from(key));
+  return (hash & 0x7fffffff) % partitionCount;
+}
+
+/** Copies the key into `scratch`, if it fits; most keys do, and a Buffer for each would cost more than the hash. */
+function isShortAscii(key: string): boolean {
+  if (key.length > scratch.length) return false;
+  for (let i = 0; i < key.length; i++) {
+    const code = key.charCodeAt(i);
+    if (code > 0x7f) return false;
+    scratch[i] = code;
+  }
+  return true;
 }

@@ -47,7 +47,7 @@ export function eventHeaders(
   headers[HEADER.specVersion] = '1.0';
   if (schema !== null) {
     headers[HEADER.contentType] = 'application/vnd.confluent.avro';
-    headers[HEADER.dataSchema] = `schema-registry:${schema.subject}:${schema.id}`;
+    headers[HEADER.dataSchema] = dataSchemaOf(schema);
   }
   if (event.traceparent !== null) headers[HEADER.traceparent] = event.traceparent;
   headers[HEADER.lsn] = formatLsn(position.commitLsn);
@@ -56,4 +56,14 @@ export function eventHeaders(
   if (event.aggregateVersion !== null) headers[HEADER.aggregateVersion] = String(event.aggregateVersion);
   headers[HEADER.recordedAt] = event.recordedAt;
   return headers;
+}
+
+let lastSchema = { id: -1, subject: '', text: '' };
+
+/** Neighbours mostly have the same schema: its text is made once, and flat, which a concatenation is not. */
+function dataSchemaOf({ id, subject }: { id: number; subject: string }): string {
+  if (lastSchema.id !== id || lastSchema.subject !== subject) {
+    lastSchema = { id, subject, text: `schema-registry:${subject}:${id}` };
+  }
+  return lastSchema.text;
 }

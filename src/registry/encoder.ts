@@ -17,6 +17,9 @@ export interface EncoderOptions {
   readonly maxEventBytes: number;
 }
 
+/** Topics, and types of each, whose subject is remembered. */
+const MAX_REMEMBERED = 1_000;
+
 /** avsc's own message is not shown: it quotes the value. */
 const UNEXPLAINED = { path: '', expected: 'refused by avsc' };
 
@@ -24,11 +27,26 @@ type Refused = Extract<EncodeResult, { ok: false }>;
 
 export function createEncoder({ store, naming, maxEventBytes }: EncoderOptions): EventEncoder {
   const writer = new WireWriter();
+  const subjects = new Map<string, Map<string, string>>();
+
+  /** The same string each time: looking a fresh one up means hashing it anew for every event. Bounded, because writers choose types. */
+  function subjectFor(topic: string, type: string): string {
+    let byType = subjects.get(topic);
+    if (byType === undefined) {
+      byType = new Map();
+      if (subjects.size < MAX_REMEMBERED) subjects.set(topic, byType);
+    }
+    const known = byType.get(type);
+    if (known !== undefined) return known;
+    const subject = subjectOf(naming, topic, type);
+    if (byType.size < MAX_REMEMBERED) byType.set(type, subject);
+    return subject;
+  }
 
   function encode(event: EncodableEvent, topic: string): EncodeResult {
     const { payload } = event;
     if (payload.kind === 'tombstone') return { ok: true, value: null, schemaId: null, subject: null };
-    const subject = subjectOf(naming, topic, event.type);
+    const subject = subjectFor(topic, event.type);
     if (payload.kind === 'avro') return checkAvro(event, payload.bytes, subject);
     return event.schemaId === null
       ? encodeWithVersions(event, payload.text, subject)
@@ -120,7 +138,7 @@ export function createEncoder({ store, naming, maxEventBytes }: EncoderOptions):
     if (event.payload.kind === 'tombstone' || (event.payload.kind === 'avro' && id === null)) return false;
     const fits = (): boolean => encode(event, topic).ok;
     const learnt = await (id === null
-      ? store.refreshSubject(subjectOf(naming, topic, event.type), fits)
+      ? store.refreshSubject(subjectFor(topic, event.type), fits)
       : store.refreshId(id, fits));
     return learnt || fits(); // another event's refresh may have taught it
   }
