@@ -21,7 +21,8 @@ export class ScriptedPostgres {
     this.settings = settings;
   }
 
-  static async start(onQuery: OnQuery): Promise<ScriptedPostgres> {
+  /** With `vanishes` it never closes its side of a connection, as a host that is gone does not. */
+  static async start(onQuery: OnQuery, options: { vanishes?: boolean } = {}): Promise<ScriptedPostgres> {
     const server = createServer({ allowHalfOpen: true });
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -29,7 +30,10 @@ export class ScriptedPostgres {
     const port = typeof address === 'object' ? address?.port : undefined;
     const settings = { DATABASE_URL: `postgres://u:p@127.0.0.1:${port}/d`, POSTGRES_TLS: 'off' } as const;
     const started = new ScriptedPostgres(server, settings);
-    server.on('connection', (socket) => started.sessions.push(new PostgresSession(socket, onQuery)));
+    server.on('connection', (socket) => {
+      if (options.vanishes !== true) socket.once('end', () => socket.end());
+      started.sessions.push(new PostgresSession(socket, onQuery));
+    });
     return started;
   }
 

@@ -4,9 +4,9 @@
  */
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
-import { setImmediate as turn } from 'node:timers/promises';
 import type { Lsn } from '../../../src/kernel/lsn.ts';
 import { createSlot, ReplicationConnection } from '../../../src/postgres/replication.ts';
+import { SerialClient } from '../../../src/postgres/serial-client.ts';
 import {
   BACKEND_PID,
   keepalive,
@@ -19,13 +19,15 @@ import { Signal, waitUntil } from '../../support/signals.ts';
 
 const TARGET = { slot: 'ferry_main', publication: 'Ferry "outbox"' };
 
+const ROUND_TRIP = 'select';
+
 const servers: ScriptedPostgres[] = [];
 afterEach(async () => {
   for (const server of servers.splice(0)) await server.close();
 });
 
-async function serve(onQuery: OnQuery): Promise<ScriptedPostgres> {
-  const server = await ScriptedPostgres.start(onQuery);
+async function serve(onQuery: OnQuery, options: { vanishes?: boolean } = {}): Promise<ScriptedPostgres> {
+  const server = await ScriptedPostgres.start(onQuery, options);
   servers.push(server);
   return server;
 }
@@ -35,15 +37,22 @@ function identify(session: PostgresSession, timeline = '1'): void {
 }
 
 /** Opens a stream whose server answers START_REPLICATION with `start`. */
-async function open(start: (session: PostgresSession) => void, timeline = '1') {
+async function open(
+  start: (session: PostgresSession) => void,
+  { timeline = '1', vanishes = false }: { timeline?: string; vanishes?: boolean } = {},
+) {
   const asked: string[] = [];
-  const server = await serve((text, session) => {
-    asked.push(text);
-    if (text === 'IDENTIFY_SYSTEM') identify(session, timeline);
-    else if (text.startsWith('TIMELINE_HISTORY'))
-      session.answer(['filename', 'content'], ['f', '1\t0/5000000\tno reason']);
-    else start(session);
-  });
+  const server = await serve(
+    (text, session) => {
+      asked.push(text);
+      if (text === ROUND_TRIP) session.answer([], []);
+      else if (text === 'IDENTIFY_SYSTEM') identify(session, timeline);
+      else if (text.startsWith('TIMELINE_HISTORY'))
+        session.answer(['filename', 'content'], ['f', '1\t0/5000000\tno reason']);
+      else start(session);
+    },
+    { vanishes },
+  );
   const taken: string[] = [];
   const opening = ReplicationConnection.open(server.settings, 'ferry relay', TARGET, {
     onData: (payload) => taken.push(payload.toString()),
@@ -57,7 +66,13 @@ async function opened(...together: readonly Buffer[]) {
   const connection = await opening;
   const [session] = server.sessions;
   assert.ok(session !== undefined);
-  return { ...rest, connection, session };
+  /** Asks and answers on another connection: what was sent before on this one would have arrived by then. */
+  const roundTrips = async () => {
+    const other = await SerialClient.connect(server.settings, 'test', () => {});
+    for (let i = 0; i < 3; i++) await other.query(ROUND_TRIP);
+    await other.end();
+  };
+  return { ...rest, connection, session, roundTrips };
 }
 
 test('it identifies the system, then streams from the slot’s own position with messages, for its publication', async () => {
@@ -75,7 +90,7 @@ test('it identifies the system, then streams from the slot’s own position with
 });
 
 test('on a later timeline it asks for the history', async () => {
-  const { asked, opening } = await open((session) => session.startCopy(), '2');
+  const { asked, opening } = await open((session) => session.startCopy(), { timeline: '2' });
   const connection = await opening;
   assert.equal(asked[1], 'TIMELINE_HISTORY 2');
   assert.equal(connection.identity.history, '1\t0/5000000\tno reason');
@@ -83,16 +98,16 @@ test('on a later timeline it asks for the history', async () => {
 });
 
 test('after what came with the answer nothing is handed out before resume, and nothing while it is paused', async () => {
-  const { connection, session, taken } = await opened(keepalive(5n, false));
+  const { connection, session, taken, roundTrips } = await opened(keepalive(5n, false));
   session.socket.write(xlogData(9n, Buffer.from('first')));
-  for (let i = 0; i < 20; i++) await turn();
+  await roundTrips();
   assert.deepEqual(taken, ['keepalive 5']);
   connection.resume();
   await waitUntil('the first', () => taken.length === 2);
   connection.pause();
   session.socket.write(xlogData(19n, Buffer.from('second')));
   session.socket.write(keepalive(0xffff_ffff_ffffn, true));
-  for (let i = 0; i < 20; i++) await turn();
+  await roundTrips();
   assert.equal(taken.length, 2);
   connection.resume();
   await waitUntil('the rest', () => taken.length === 4);
@@ -136,8 +151,8 @@ test('position zero, which would mean nothing, is never confirmed; and nothing i
   await connection.stop();
 });
 
-test('a slot in use is an error with its SQLSTATE, and the connection is closed', async () => {
-  const { server, opening } = await open((session) => session.fail('55006'));
+test('a slot in use is an error with its SQLSTATE, and the connection is closed, whether or not the server still answers', async () => {
+  const { server, opening } = await open((session) => session.fail('55006'), { vanishes: true });
   await assert.rejects(opening, { code: '55006' });
   await server.sessions[0]?.closed;
 });
@@ -163,10 +178,11 @@ for (const [what, end] of [
   });
 }
 
-test('stop ends it although it is paused and the server never closes; twice is safe, and confirming later does nothing', async () => {
-  const { connection, session } = await opened();
+test('stop ends it although it is paused and the server vanished; twice is safe, and confirming later does nothing', async () => {
+  const { server, opening } = await open((session) => session.startCopy(), { vanishes: true });
+  const connection = await opening;
   await connection.stop();
-  await session.closed;
+  await server.sessions[0]?.closed;
   await connection.stop();
   connection.confirm(7n as Lsn, false);
   assert.ok((await connection.ended) instanceof Error);
