@@ -170,6 +170,7 @@ export function relayOptions({ config, telemetry, routes, store }: Omit<Parts, '
 }
 
 function startConsumers({ config, telemetry, routes, store, pool, scope }: Parts): void {
+  if (!migrationSets(config.FERRY_MODULES).includes('commerce')) return; // the one projection there is, is that module's
   const { logger, metrics, tracer } = telemetry;
   const projection = startOrdersPerCustomer({
     kafka: kafkaOptions(config, 'ferry-consumers', logger.child({ part: 'consumers' })),

@@ -5,6 +5,7 @@ import { createPool } from '../postgres/connection.ts';
 import { createRegistryClient } from '../registry/registry-client.ts';
 import { openEventLog } from './event-log.ts';
 import { EXIT } from './exit-codes.ts';
+import { isRelayAtWork, readRelayState } from './readiness.ts';
 import { type CheckpointStatus, readCheckpointStatus, readSlotStatus, type SlotStatus } from './relay-status.ts';
 import { requireAddress, type Session, sessionConfig } from './session.ts';
 import { bold, green, plainTable, red } from './terminal.ts';
@@ -39,9 +40,6 @@ export interface Status {
   readonly longTransactions: readonly string[];
 }
 
-/** States in which a relay does its work, or is ready to take it over. */
-const AT_WORK = new Set(['streaming', 'backfilling', 'standby']);
-
 export async function runStatus(session: Session): Promise<number> {
   const status = await readStatus(session);
   if (session.json) session.terminal.printJson(status);
@@ -55,19 +53,19 @@ export async function readStatus(session: Session): Promise<Status> {
   const config = sessionConfig(session);
   const httpUrl = session.home.addresses().httpUrl ?? null;
   const [http, slot, kafka, registry] = await Promise.all([
-    attempt(() => readReadiness(httpUrl)),
+    attempt(() => readRelayState(httpUrl)),
     attempt(() => readDatabase(config)),
     attempt(() => readKafka(config)),
     attempt(async () => createRegistryClient({ url: requireAddress(config, 'SCHEMA_REGISTRY_URL') }).subjects()),
   ]);
-  const state = http.value?.relayState ?? slot.value?.state ?? 'unknown';
+  const state = http.value ?? slot.value?.state ?? 'unknown';
   return {
     http: { ...partStatus(http), url: httpUrl },
     postgres: { ...partStatus(slot), url: maskUrl(config.DATABASE_URL) },
     kafka: { ...partStatus(kafka), brokers: config.KAFKA_BROKERS ?? null },
     registry: { ...partStatus(registry), url: maskUrl(config.SCHEMA_REGISTRY_URL) },
     relay: {
-      ok: AT_WORK.has(state),
+      ok: isRelayAtWork(state),
       state,
       slot: slot.value?.slot ?? null,
       lagBytes: slot.value?.lagBytes ?? null,
@@ -119,18 +117,6 @@ async function readKafka(config: Config): Promise<CheckpointStatus | null> {
   } finally {
     await events.close();
   }
-}
-
-interface Readiness {
-  readonly relayState: string | undefined;
-}
-
-/** `/readyz` of the running service; its relay part tells the relay's own state. */
-async function readReadiness(httpUrl: string | null): Promise<Readiness> {
-  if (httpUrl === null) throw new Error('no service runs in this home');
-  const answer = await fetch(`${httpUrl}/readyz`, { signal: AbortSignal.timeout(5_000) });
-  const body = (await answer.json()) as { parts?: Record<string, { detail?: string }> };
-  return { relayState: body.parts?.relay?.detail?.split(':')[0] }; // `state`, or `state: problem`
 }
 
 function maskUrl(url: string | undefined): string | null {

@@ -9,9 +9,12 @@ import { Scope } from '../kernel/scope.ts';
 import { detach } from './detach.ts';
 import { prepareParts, printAccess, writeDevelopmentAccess } from './development.ts';
 import { startEmbeddedParts } from './embedded-parts.ts';
+import { untilRelayAtWork } from './readiness.ts';
 import { RoleProcess } from './role-process.ts';
 import { type CommonOptions, type Environment, partsEnvironment, type Session } from './session.ts';
 import { onStopSignal } from './signals.ts';
+
+const RELAY_TIMEOUT_MS = 15_000;
 
 export interface UpOptions extends CommonOptions {
   readonly detach?: boolean;
@@ -85,6 +88,7 @@ async function start(session: Session, options: UpOptions, scope: Scope, stoppin
   );
   scope.defer('the service', () => service.stop());
   const httpUrl = await service.ready();
+  if (httpUrl !== null) await untilRelayAtWork(httpUrl, RELAY_TIMEOUT_MS, stopping);
   home.saveAddresses({ ...home.addresses(), ...(httpUrl === null ? {} : { httpUrl }) });
   await writeDevelopmentAccess(session, environment);
 }

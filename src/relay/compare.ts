@@ -14,7 +14,7 @@ export interface RelayLedger {
   readonly confirmedFlushLsn: Lsn;
   /** `ferry.relay_run` before this start. */
   readonly run: bigint;
-  /** Whether the checkpoint's last event is still in the outbox; null when it has none or its partition was dropped. */
+  /** Whether the checkpoint's last event is still in the outbox; null when it has none. */
   readonly lastEventPresent: boolean | null;
 }
 
