@@ -68,13 +68,14 @@ export async function backfill(options: BackfillOptions): Promise<void> {
 
 /**
  * Ids of the events that Kafka holds in the outbox's topics, dead letters included: what a new epoch must not publish again. Read after
- * fencing, so that nobody adds to them. About 100 bytes of memory an event.
+ * fencing, so that nobody adds to them. About 100 bytes of memory an event. Ends early when the signal fires: nothing is published then.
  */
 export async function readPublishedIds(
   client: Queryable,
   sink: Sink,
   routes: TopicRoutes,
   logger: Logger,
+  signal: AbortSignal,
 ): Promise<Set<string>> {
   const topics = new Set([routes.unrouted, ...routes.configured()]);
   for (const aggregateType of await readAggregateTypes(client)) {
@@ -84,6 +85,7 @@ export async function readPublishedIds(
   const ids = new Set<string>();
   for await (const id of sink.publishedIds([...topics].flatMap((topic) => [topic, deadLetterTopic(topic)]))) {
     ids.add(id);
+    if (signal.aborted) break;
     if (ids.size % 100_000 === 0) logger.info({ events: ids.size }, 'reading what Kafka holds already');
   }
   return ids;

@@ -135,7 +135,8 @@ export class RelaySession {
     await readAllRows(client);
     const { limits, logger, routes } = this.#options;
     const signal = this.#stopping.signal;
-    const published = epoch.epoch === 1 ? new Set<string>() : await readPublishedIds(client, sink, routes, logger);
+    const published =
+      epoch.epoch === 1 ? new Set<string>() : await readPublishedIds(client, sink, routes, logger, signal);
     await backfill({ client, epoch, publisher, factory, published, logger, limits, signal });
   }
 
