@@ -11,7 +11,7 @@ export const EXIT = {
 /** For `--help`. */
 export const EXIT_HELP = 'Exit codes: 0 fine, 1 failed check, 2 wrong usage, 3 a part is missing or unreachable.';
 
-const WRONG_USAGE: ReadonlySet<ErrorCode> = new Set(['CONFIG_INVALID']);
+const WRONG_USAGE: ReadonlySet<ErrorCode> = new Set(['CONFIG_INVALID', 'INVALID_REQUEST']);
 const PART_MISSING: ReadonlySet<ErrorCode> = new Set([
   'PART_MISSING',
   'PART_UNREACHABLE',

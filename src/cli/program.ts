@@ -1,7 +1,9 @@
 /** The command line: which commands there are, what they take, and what their exit codes mean. */
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { ROLES } from '../domain/access/api-key.ts';
 import { FERRY_VERSION } from '../kernel/version.ts';
 import { EXIT, EXIT_HELP, exitCodeOf, failureText } from './exit-codes.ts';
+import type { KeysOptions } from './keys-command.ts';
 import type { ServeOptions } from './serve-command.ts';
 import type { StartService } from './service.ts';
 import { type CommonOptions, type Environment, openSession, type Session } from './session.ts';
@@ -96,6 +98,16 @@ function addStackCommands(command: AddCommand, startService: StartService): void
       return (await import('./config-command.ts')).runConfig;
     }),
   );
+  json(
+    command<KeysOptions>(
+      'keys',
+      'make, list or revoke API keys',
+      async () => (await import('./keys-command.ts')).runKeys,
+    ),
+  )
+    .addArgument(new Argument('<action>', 'what to do').choices(['create', 'list', 'revoke']))
+    .argument('[name-or-id]', 'name of the new key, or id of the one to revoke')
+    .addOption(new Option('--role <role>', 'what it may do').choices(ROLES).default('writer'));
 }
 
 /** What works on the events, and on what they go through. */

@@ -4,9 +4,11 @@ import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
 import { after, describe, test } from 'node:test';
 import { Home } from '../../src/embedded/home.ts';
 import { isStillRunning } from '../../src/embedded/process-identity.ts';
+import { sleep } from '../../src/kernel/deadline.ts';
 
 const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
 const home = new Home(resolve(import.meta.dirname, '../../.ferry-cache/test-homes', `cli-${process.pid}`));
@@ -108,15 +110,32 @@ describe('up, curl, status, tail, down', { timeout: 240_000 }, () => {
     assert.ok(current.relay.lagBytes >= 0);
   });
 
-  test('tail prints the events, decoded', async () => {
-    const args = [MAIN, 'tail', '--from-beginning', '--json', '--topic', 'commerce.order', '--home', home.directory];
+  test('keys makes a key that works until it is revoked', async () => {
+    const { key } = JSON.parse((await ferry('keys', 'create', 'billing', '--role', 'viewer', '--json')).stdout);
+    const { keys } = JSON.parse((await ferry('keys', 'list', '--json')).stdout);
+    const made = keys.find(({ name }: { name: string }) => name === 'billing');
+    assert.equal(made.role, 'viewer');
+    const headers = { authorization: `Bearer ${key}` };
+    const { url } = (await status()).http;
+    assert.equal((await fetch(`${url}/v1/orders`, { headers })).status, 200);
+    assert.equal((await ferry('keys', 'revoke', made.id)).code, 0);
+    while ((await fetch(`${url}/v1/orders`, { headers })).status !== 401) await sleep(200);
+    assert.equal((await ferry('keys', 'revoke', made.id)).code, 1, 'it is revoked already');
+    assert.equal((await ferry('keys', 'create')).code, 2);
+  });
+
+  test('tail prints the events of all topics, decoded, and ends when it is told', async () => {
+    const args = [MAIN, 'tail', '--from-beginning', '--json', '--home', home.directory];
     const tail = spawn(process.execPath, args, { env: environment, stdio: ['ignore', 'pipe', 'inherit'] });
     running.push(tail);
-    const [line] = (await once(tail.stdout, 'data')) as [Buffer];
-    const event = JSON.parse(line.toString().split('\n')[0] ?? '');
-    assert.equal(event.type, 'commerce.OrderPlaced');
-    assert.equal(event.value.customerId, 'ada');
-    assert.equal(event.value.total, '9.00');
+    const events = new Map<string, { value: Record<string, string> }>();
+    for await (const line of createInterface({ input: tail.stdout })) {
+      const event = JSON.parse(line);
+      events.set(event.type, event);
+      if (events.size === 2) break;
+    }
+    assert.equal(events.get('commerce.OrderPlaced')?.value.total, '9.00');
+    assert.equal(events.get('commerce.CreditReserved')?.value.customerId, 'ada');
     tail.kill('SIGINT');
     assert.deepEqual(await once(tail, 'exit'), [0, null]);
   });

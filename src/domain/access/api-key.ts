@@ -49,3 +49,26 @@ export async function findPrincipal(db: Queryable, keyHash: Buffer): Promise<Pri
   );
   return rows[0] ?? null;
 }
+
+export interface ListedKey extends Principal {
+  readonly state: 'in force' | 'expired' | 'revoked';
+}
+
+/** All keys ever made, oldest first. */
+export async function listApiKeys(db: Queryable): Promise<ListedKey[]> {
+  const { rows } = await db.query<ListedKey & Record<string, unknown>>(
+    `select id, name, role, case when revoked_at is not null then 'revoked'
+                                 when expires_at <= clock_timestamp() then 'expired' else 'in force' end as state
+       from ferry.api_key order by created_at`,
+  );
+  return rows;
+}
+
+/** False if no key in force has that id. */
+export async function revokeApiKey(db: Queryable, id: string): Promise<boolean> {
+  const { rowCount } = await db.query(
+    'update ferry.api_key set revoked_at = clock_timestamp() where id::text = $1 and revoked_at is null',
+    [id],
+  );
+  return rowCount === 1;
+}
