@@ -54,24 +54,26 @@ export class TopicCatalog {
     const existing = await this.lookUp(topic);
     if (existing !== null) return existing;
     await this.#create(topic, overrides.partitions ?? this.#settings.partitions, overrides.config ?? {});
-    const created = await this.lookUp(topic);
-    if (created === null)
-      throw new FerryError('PART_UNREACHABLE', `Kafka created topic ${topic} but does not show it yet`);
-    await this.#untilWritable(topic);
-    return created;
+    return this.#untilWritable(topic);
   }
 
-  /** Metadata names leaders before these know that they lead: the first write would be refused. Asking for offsets tells. */
-  async #untilWritable(topic: string): Promise<void> {
+  /**
+   * A new topic is shown by the brokers one after the other, and metadata names leaders before these know that they lead: the first write
+   * would be refused. Asking for offsets tells.
+   */
+  async #untilWritable(topic: string): Promise<TopicFacts> {
     const log = new LogReader(this.#cluster);
     for (let attempt = 0; ; attempt++) {
       try {
+        const facts = await this.lookUp(topic);
+        if (facts === null)
+          throw new FerryError('PART_UNREACHABLE', `Kafka created topic ${topic} but does not show it`);
         await log.ranges(topic);
-        return;
+        return facts;
       } catch (error) {
         if (attempt === WRITABLE_ATTEMPTS) throw error;
         await sleep(50);
-        await this.#cluster.refreshMetadata();
+        await this.#cluster.refreshMetadata().catch(() => {}); // fails as long as the topic is unknown
       }
     }
   }
@@ -83,7 +85,7 @@ export class TopicCatalog {
     try {
       await admin.connect();
       await admin.createTopics({
-        waitForLeaders: true,
+        waitForLeaders: false, // kafkajs waits for leaders, but gives up at once on a topic that is not shown yet (seen)
         topics: [{ topic, numPartitions, replicationFactor, configEntries }],
       });
     } finally {

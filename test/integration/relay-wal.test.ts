@@ -46,7 +46,10 @@ describe('the stream', () => {
     await lab.assertExactlyOnce();
     const places = (await lab.records(lab.topic('order'))).map(({ headers }) => headers.ferry_seq);
     assert.deepEqual(places, ['1', '8', '9', '10']);
-    assert.equal(lab.relay.lines.filter(({ msg }) => msg === 'streaming').length, 1);
+    assert.deepEqual(
+      lab.relay.lines.filter(({ msg }) => /lost a part/.test(msg)),
+      [],
+    );
   });
 
   test('moves slot and checkpoint while only other tables are written', async (t) => {
