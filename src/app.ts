@@ -148,6 +148,7 @@ export function relayOptions({ config, telemetry, routes, store }: Omit<Parts, '
       topics: { partitions: config.TOPIC_PARTITIONS, replicationFactor: config.TOPIC_REPLICATION_FACTOR },
       checkpointTopic: names.checkpointTopic,
       transactionTimeoutMs: config.RELAY_TRANSACTION_TIMEOUT_MS,
+      maxEventBytes: config.MAX_EVENT_BYTES,
       failPoint,
     }),
     encoder: createEncoder({ store, naming: config.SUBJECT_NAMING, maxEventBytes: config.MAX_EVENT_BYTES }),

@@ -6,7 +6,7 @@ import { sleep } from '../kernel/deadline.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { createKafka, type KafkaOptions } from './client.ts';
 import { LogReader } from './log-reader.ts';
-import { type Cluster, sendRaw } from './protocol.ts';
+import { type Cluster, kafkaErrorType, sendRaw } from './protocol.ts';
 
 export interface TopicFacts {
   readonly topic: string;
@@ -78,6 +78,37 @@ export class TopicCatalog {
     }
   }
 
+  /**
+   * The topics' own settings. Rejects with RELAY_CONFIGURATION if one would refuse a record batch of `batchBytes`, for which no retry
+   * helps, or if `compacted` is wanted and the topic deletes by age what must be kept.
+   */
+  async requireSettings(
+    topics: readonly string[],
+    required: { batchBytes: number; compacted?: boolean },
+  ): Promise<void> {
+    if (topics.length === 0) return;
+    const configNames = ['max.message.bytes', 'cleanup.policy'];
+    const admin = createKafka(this.#kafka).admin();
+    try {
+      await admin.connect();
+      const { resources } = await admin.describeConfigs({
+        includeSynonyms: false,
+        resources: topics.map((name) => ({ type: TOPIC_RESOURCE, name, configNames })),
+      });
+      for (const { resourceName, configEntries } of resources) {
+        checkSettings(
+          resourceName,
+          new Map(configEntries.map((entry) => [entry.configName, entry.configValue])),
+          required,
+        );
+      }
+    } catch (error) {
+      if (!NOT_ALLOWED.has(kafkaErrorType(error) ?? '')) throw error; // who may not look finds out when it writes
+    } finally {
+      await admin.disconnect();
+    }
+  }
+
   async #create(topic: string, numPartitions: number, config: Readonly<Record<string, string>>): Promise<void> {
     const { replicationFactor } = this.#settings;
     const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }));
@@ -93,6 +124,29 @@ export class TopicCatalog {
     }
   }
 }
+
+function checkSettings(
+  topic: string,
+  settings: ReadonlyMap<string, string>,
+  { batchBytes, compacted = false }: { batchBytes: number; compacted?: boolean },
+): void {
+  const limit = Number(settings.get('max.message.bytes') ?? batchBytes);
+  if (limit < batchBytes) {
+    throw new FerryError(
+      'RELAY_CONFIGURATION',
+      `topic ${topic} takes batches of up to ${limit} bytes: raise its max.message.bytes to ${batchBytes}, or lower MAX_EVENT_BYTES`,
+    );
+  }
+  const policy = settings.get('cleanup.policy') ?? 'compact';
+  if (compacted && policy !== 'compact') {
+    throw new FerryError('RELAY_CONFIGURATION', `topic ${topic} has cleanup.policy=${policy}: set it to compact`);
+  }
+}
+
+/** Kafka's ConfigResource.Type for topics; kafkajs's enum is not visible to an ES module. */
+export const TOPIC_RESOURCE = 2;
+
+const NOT_ALLOWED: ReadonlySet<string> = new Set(['TOPIC_AUTHORIZATION_FAILED', 'CLUSTER_AUTHORIZATION_FAILED']);
 
 /** Fifty milliseconds apart. */
 const WRITABLE_ATTEMPTS = 100;

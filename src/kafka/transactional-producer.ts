@@ -20,7 +20,7 @@ import { encodeRecordBatch, maxRecordBytes } from './record-batch.ts';
 const MAX_SEQUENCE = 1_000_000_000;
 
 /** Below Kafka's default max.message.bytes, which limits a record batch (1 MiB and 12 bytes). */
-const MAX_BATCH_BYTES = 950_000;
+export const MAX_BATCH_BYTES = 950_000;
 
 const CONCURRENT_DEADLINE_MS = 30_000;
 /** InitProducerId may meet a transaction of the producer that it fences, or a coordinator that is still loading. */

@@ -4,7 +4,7 @@ import type { KafkaOptions } from '../kafka/client.ts';
 import { LogReader } from '../kafka/log-reader.ts';
 import { type Cluster, openCluster } from '../kafka/protocol.ts';
 import { TopicCatalog, type TopicSettings } from '../kafka/topic-catalog.ts';
-import { TransactionalProducer } from '../kafka/transactional-producer.ts';
+import { MAX_BATCH_BYTES, TransactionalProducer } from '../kafka/transactional-producer.ts';
 import { withDeadline } from '../kernel/deadline.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
@@ -16,6 +16,8 @@ export interface KafkaSinkOptions {
   readonly topics: TopicSettings;
   readonly checkpointTopic: string;
   readonly transactionTimeoutMs: number;
+  /** Largest record; a topic that takes no batch of that size is refused. */
+  readonly maxEventBytes: number;
   readonly failPoint: FailPoint;
 }
 
@@ -27,6 +29,9 @@ interface SinkOptions extends KafkaSinkOptions {
 const READ_TIMEOUT_MS = 30_000;
 const CLOSE_TIMEOUT_MS = 1_000;
 const FIRST_WINDOW = 100n;
+/** A batch's own header, and room for headers that are not ASCII. */
+const BATCH_OVERHEAD_BYTES = 10_000;
+const KAFKA_DEFAULT_BATCH_BYTES = 1_048_588;
 
 export function kafkaSinkOpener(options: KafkaSinkOptions): OpenSink {
   return (relay) => KafkaSink.open({ ...options, ...relay });
@@ -52,6 +57,7 @@ class KafkaSink implements Sink {
     const sink = new KafkaSink(options, await openCluster(options.kafka));
     try {
       await sink.#catalog.ensure(options.checkpointTopic, { partitions: 1, config: { 'cleanup.policy': 'compact' } });
+      await sink.#catalog.requireSettings([options.checkpointTopic], { batchBytes: 0, compacted: true });
     } catch (error) {
       await sink.close().catch(() => {});
       throw error;
@@ -113,6 +119,7 @@ class KafkaSink implements Sink {
       }
       this.#pinned.set(topic, pinned);
     }
+    await this.#catalog.requireSettings([...topics.keys()], { batchBytes: this.#batchBytes });
   }
 
   async *publishedIds(topics: readonly string[]): AsyncGenerator<string> {
@@ -125,6 +132,11 @@ class KafkaSink implements Sink {
     }
   }
 
+  /** Largest record batch that may be sent: one event of the largest size, or several small ones. */
+  get #batchBytes(): number {
+    return Math.max(MAX_BATCH_BYTES, this.#options.maxEventBytes) + BATCH_OVERHEAD_BYTES;
+  }
+
   get topics(): ReadonlyMap<string, PinnedTopic> {
     return this.#pinned;
   }
@@ -134,7 +146,10 @@ class KafkaSink implements Sink {
   }
 
   async meet(topic: string): Promise<number> {
-    const facts = await this.#catalog.ensure(topic);
+    const larger = this.#batchBytes > KAFKA_DEFAULT_BATCH_BYTES;
+    const config = larger ? { 'max.message.bytes': String(this.#batchBytes) } : {};
+    const facts = await this.#catalog.ensure(topic, { config });
+    await this.#catalog.requireSettings([topic], { batchBytes: this.#batchBytes });
     this.#pinned.set(topic, { id: facts.topicId, partitions: facts.partitionCount });
     return facts.partitionCount;
   }

@@ -152,6 +152,24 @@ export async function countDeadLetters(client: Queryable, relay: string): Promis
   return Number(rows[0]?.count ?? 0n);
 }
 
+/** Takes back the notes of events that Kafka does not hold, not even as dead letters: a new epoch publishes those again. */
+export async function forgetUnpublishedDeadLetters(
+  client: Queryable,
+  relay: string,
+  published: ReadonlySet<string>,
+): Promise<void> {
+  const { rows } = await client.query<{ event_id: string }>(
+    'select event_id::text from ferry.relay_dead_letter where relay = $1',
+    [relay],
+  );
+  const unpublished = rows.map((row) => row.event_id).filter((id) => !published.has(id));
+  if (unpublished.length === 0) return;
+  await client.query('delete from ferry.relay_dead_letter where relay = $1 and event_id = any($2::uuid[])', [
+    relay,
+    unpublished,
+  ]);
+}
+
 /** Takes back the notes of a Kafka transaction that was never committed: those beyond the checkpoint. */
 export async function forgetUncommittedDeadLetters(client: Queryable, checkpoint: Checkpoint): Promise<void> {
   const { relay, endLsn, partial, backfill } = checkpoint;

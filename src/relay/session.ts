@@ -20,7 +20,7 @@ import type { BatchLimits } from './batch.ts';
 import { ensureEpoch, type ReadyEpoch } from './epoch.ts';
 import { Heartbeat } from './heartbeat.ts';
 import { Intake } from './intake.ts';
-import { checkWalLevel, countDeadLetters, markLive, readAllRows } from './ledger.ts';
+import { checkWalLevel, countDeadLetters, forgetUnpublishedDeadLetters, markLive, readAllRows } from './ledger.ts';
 import { livenessCheck } from './liveness.ts';
 import { comparePublication, readPublication } from './publication.ts';
 import { Publisher } from './publisher.ts';
@@ -55,6 +55,8 @@ export interface RelayOptions {
   readonly tracer: Tracer;
   readonly failPoint: FailPoint;
 }
+
+const MAX_REPORTED = 100;
 
 export class RelaySession {
   readonly #options: RelayOptions;
@@ -135,8 +137,9 @@ export class RelaySession {
     await readAllRows(client);
     const { limits, logger, routes } = this.#options;
     const signal = this.#stopping.signal;
-    const published =
-      epoch.epoch === 1 ? new Set<string>() : await readPublishedIds(client, sink, routes, logger, signal);
+    const isReset = epoch.epoch > 1;
+    const published = isReset ? await readPublishedIds(client, sink, routes, logger, signal) : new Set<string>();
+    if (isReset && !signal.aborted) await forgetUnpublishedDeadLetters(client, this.#options.name, published);
     await backfill({ client, epoch, publisher, factory, published, logger, limits, signal });
   }
 
@@ -161,7 +164,7 @@ export class RelaySession {
         stream.confirm(publisher.checkpoint.endLsn);
         if (streaming.idle && lsn > publisher.checkpoint.endLsn) streaming.requestCheckpoint(lsn);
       },
-      onIgnored: (what) => logger.warn({ what }, 'ignored a change that is no event'),
+      onIgnored: onceEach((what) => logger.warn({ what }, 'ignoring changes that are no events')),
       onRefusal: this.#fail,
     });
     const onCommitted = (heartbeats: readonly string[]): void => {
@@ -215,4 +218,14 @@ export class RelaySession {
   #transactionalId(stream: ChangeStream): string {
     return `ferry.${stream.identity.systemId}.${stream.identity.database}.${this.#options.name}`;
   }
+}
+
+/** Calls `report` for each thing once: a table in the publication that is not ours may be written to a thousand times a second. */
+function onceEach(report: (what: string) => void): (what: string) => void {
+  const reported = new Set<string>();
+  return (what) => {
+    if (reported.has(what) || reported.size === MAX_REPORTED) return;
+    reported.add(what);
+    report(what);
+  };
 }

@@ -1,7 +1,7 @@
 /** The ChangeStream port on a real logical replication connection: pgoutput messages become changes, one for one. */
 import type { Change, ChangeSink, ChangeStream, OpenChangeStream, ServerIdentity } from '../events/change-stream.ts';
 import { SlotBusyError, SlotMissingError } from '../events/change-stream.ts';
-import { coerceError } from '../kernel/errors.ts';
+import { coerceError, FerryError } from '../kernel/errors.ts';
 import { type Lsn, parseLsn } from '../kernel/lsn.ts';
 import type { ConnectionSettings } from '../postgres/connection.ts';
 import { ReplicationConnection, type ReplicationTarget } from '../postgres/replication.ts';
@@ -168,6 +168,12 @@ export class ChangeDecoder {
   }
 }
 
+/** Null for another table. A publication that leaves columns out is no publication of the outbox: for an operator to mend. */
 function outboxDecoder(relation: Relation): OutboxRowDecoder | null {
-  return relation.schema === OUTBOX.schema && relation.table === OUTBOX.table ? new OutboxRowDecoder(relation) : null;
+  if (relation.schema !== OUTBOX.schema || relation.table !== OUTBOX.table) return null;
+  try {
+    return new OutboxRowDecoder(relation);
+  } catch (cause) {
+    throw new FerryError('RELAY_CONFIGURATION', `the publication does not publish all of ferry.outbox`, { cause });
+  }
 }

@@ -44,7 +44,7 @@ after(async () => {
 const realKafka: Subject = {
   opener: (checkpointTopic) =>
     kafkaSinkOpener({
-      ...{ kafka, checkpointTopic, transactionTimeoutMs: 12_000, failPoint: noFailPoints },
+      ...{ kafka, checkpointTopic, transactionTimeoutMs: 12_000, maxEventBytes: 900_000, failPoint: noFailPoints },
       topics: { partitions: PARTITIONS, replicationFactor: 1 },
     }),
   async deleteTopic(topic) {

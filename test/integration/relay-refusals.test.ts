@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
 import { createKafka, kafkaOptions } from '../../src/kafka/client.ts';
+import { TOPIC_RESOURCE } from '../../src/kafka/topic-catalog.ts';
 import { ERRORS, type ErrorCode } from '../../src/kernel/errors.ts';
 import { relayNames } from '../../src/relay/names.ts';
 import { createLogger } from '../../src/telemetry/logger.ts';
@@ -59,6 +60,19 @@ describe('the relay refuses', () => {
     await withAdmin(lab, (admin) => admin.createPartitions({ topicPartitions: [{ topic, count: 8 }] }));
     await insertOrders(lab, 3);
     await assertRefused(lab, 'RELAY_PARTITIONS_CHANGED');
+  });
+
+  test('a topic that would refuse a batch of its size', async (t) => {
+    const lab = await stoppedLab(t);
+    await alterTopic(lab, lab.topic('order'), 'max.message.bytes', '500000');
+    await insertOrders(lab, 3);
+    await assertRefused(lab, 'RELAY_CONFIGURATION');
+  });
+
+  test('a checkpoint topic that deletes by age', async (t) => {
+    const lab = await stoppedLab(t);
+    await alterTopic(lab, relayNames(lab.config).checkpointTopic, 'cleanup.policy', 'delete');
+    await assertRefused(lab, 'RELAY_CONFIGURATION');
   });
 
   test('a publication that is missing, at the start', async (t) => {
@@ -191,6 +205,12 @@ async function assertStrangerRefused(lab: RelayLab, stranger: RelayLab): Promise
 }
 
 type Admin = ReturnType<ReturnType<typeof createKafka>['admin']>;
+
+async function alterTopic(lab: RelayLab, name: string, setting: string, value: string): Promise<void> {
+  const configEntries = [{ name: setting, value }];
+  const resources = [{ type: TOPIC_RESOURCE, name, configEntries }];
+  await withAdmin(lab, (admin) => admin.alterConfigs({ validateOnly: false, resources }));
+}
 
 async function withAdmin(lab: RelayLab, work: (admin: Admin) => Promise<unknown>): Promise<void> {
   const logger = createLogger({ LOG_LEVEL: 'silent', LOG_FORMAT: 'json' }, { role: 'test' });
