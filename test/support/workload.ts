@@ -282,7 +282,9 @@ async function copy(client: pg.Client, rows: readonly Row[]): Promise<void> {
       .map((field) => String(field).replaceAll('\\', '\\\\'))
       .join('\t'),
   );
-  await pipeline([`${lines.join('\n')}\n`], client.query(copyFrom(COPY)));
+  const stream = client.query(copyFrom(COPY));
+  stream.on('error', () => {}); // a connection lost just behind the last byte is told when nobody listens any more: the pipeline was told
+  await pipeline([`${lines.join('\n')}\n`], stream);
 }
 
 async function inTransaction(client: pg.Client, work: () => Promise<void>): Promise<void> {
