@@ -49,10 +49,11 @@ async function format(java: string, classPath: string[], directory: string, port
   mkdirSync(draft);
   const settings = join(draft, 'format.properties');
   writeFileSync(settings, properties(draft, port, controllerPort));
-  const clusterId = randomBytes(16).toString('base64url');
+  // One id in 64 begins with a hyphen; as a word of its own it would be taken for an option.
+  const clusterId = `--cluster-id=${randomBytes(16).toString('base64url')}`;
   const args = ['-Xmx128m', '-XX:TieredStopAtLevel=1', `-Dlog4j2.configurationFile=${LOG_CONFIGURATION}`, ...classPath];
   try {
-    await run(java, [...args, 'kafka.tools.StorageTool', 'format', '-t', clusterId, '-c', settings]);
+    await run(java, [...args, 'kafka.tools.StorageTool', 'format', clusterId, '-c', settings]);
   } catch (cause) {
     const output = String((cause as { stderr?: string }).stderr ?? '').trim();
     throw new FerryError('PART_UNREACHABLE', `formatting Kafka's storage failed: ${output.slice(-500)}`, { cause });
