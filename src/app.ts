@@ -3,9 +3,8 @@
  * stops them in reverse.
  */
 import type { RunningService } from './cli/service.ts';
-import { parsePairs } from './config/load.ts';
 import type { Config } from './config/variables.ts';
-import { subjectOf, TopicRoutes } from './events/routes.ts';
+import { subjectOf, type TopicRoutes, topicRoutes } from './events/routes.ts';
 import type { PartState, ProbeDeps } from './http/probe-routes.ts';
 import type { HttpServer } from './http/server.ts';
 import { startOrdersPerCustomer } from './inbox/orders-per-customer.ts';
@@ -27,6 +26,7 @@ import { kafkaSinkOpener } from './relay/kafka-sink.ts';
 import { relayNames } from './relay/names.ts';
 import { Relay, type RelayStatus } from './relay/relay.ts';
 import type { RelayOptions } from './relay/session.ts';
+import { isAtWork } from './relay/states.ts';
 import type { Logger } from './telemetry/logger.ts';
 import { startTelemetry, type Telemetry } from './telemetry/telemetry.ts';
 import { changeStreamOpener } from './wal/change-stream.ts';
@@ -60,11 +60,6 @@ export function parseRoles(text: string): Set<Role> {
     );
   }
   return roles;
-}
-
-/** Topics by the configuration's prefix and routes. */
-export function topicRoutes(config: Pick<Config, 'TOPIC_PREFIX' | 'TOPIC_ROUTES'>): TopicRoutes {
-  return new TopicRoutes(config.TOPIC_PREFIX, parsePairs('TOPIC_ROUTES', config.TOPIC_ROUTES));
 }
 
 /** Starts the roles of FERRY_ROLES; resolves when they are up. */
@@ -234,8 +229,7 @@ async function partStates(config: Config, relay: Relay | null): Promise<Record<s
 
 /** A relay that waits for a part or stands by is no reason to refuse requests: what is written meanwhile is published later. */
 function relayReadiness({ state, problem }: RelayStatus): PartState {
-  const fine = state === 'streaming' || state === 'standby' || state === 'backfilling';
-  return { state: fine ? 'ok' : 'degraded', detail: problem === null ? state : `${state}: ${problem}` };
+  return { state: isAtWork(state) ? 'ok' : 'degraded', detail: problem === null ? state : `${state}: ${problem}` };
 }
 
 function requireSetting(config: Config, name: 'SCHEMA_REGISTRY_URL'): string {

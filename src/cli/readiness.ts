@@ -1,15 +1,9 @@
 /** What the running service says of itself at `/readyz`. */
 import { sleep } from '../kernel/deadline.ts';
-
-/** States in which a relay does its work, or is ready to take it over. */
-const AT_WORK = new Set(['streaming', 'backfilling', 'standby']);
+import { isAtWork } from '../relay/states.ts';
 
 const REQUEST_TIMEOUT_MS = 5_000;
 const POLL_MS = 100;
-
-export function isRelayAtWork(state: string): boolean {
-  return AT_WORK.has(state);
-}
 
 /** The relay's own state; undefined if none runs in that process. Rejects if the service does not answer. */
 export async function readRelayState(httpUrl: string | null): Promise<string | undefined> {
@@ -24,7 +18,7 @@ export async function untilRelayAtWork(httpUrl: string, timeoutMs: number, signa
   const deadline = performance.now() + timeoutMs;
   while (performance.now() < deadline && !signal.aborted) {
     const state = await readRelayState(httpUrl).catch(() => 'unknown');
-    if (state === undefined || isRelayAtWork(state)) return;
+    if (state === undefined || isAtWork(state)) return;
     await sleep(POLL_MS, signal);
   }
 }

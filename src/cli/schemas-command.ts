@@ -1,5 +1,7 @@
 /** `./ferry schemas check | push | list`: the files of SCHEMAS_DIR against the registry. */
+
 import type { Config } from '../config/variables.ts';
+import { topicRoutes } from '../events/routes.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { createRegistryClient } from '../registry/registry-client.ts';
 import { readSchemaFiles } from '../registry/schema-files.ts';
@@ -12,7 +14,6 @@ import {
 } from '../registry/schema-push.ts';
 import { EXIT } from './exit-codes.ts';
 import { type CommonOptions, requireAddress, type Session, sessionConfig } from './session.ts';
-import { routesOf } from './tail-command.ts';
 import { plainTable } from './terminal.ts';
 
 /** `action` is check, push or list. Exit code 1 when something is incompatible; then nothing was changed. */
@@ -38,7 +39,7 @@ function schemaContext(config: Config): SchemaContext {
   return {
     client: createRegistryClient({ url: requireAddress(config, 'SCHEMA_REGISTRY_URL') }),
     files: readSchemaFiles(config.SCHEMAS_DIR),
-    routes: routesOf(config),
+    routes: topicRoutes(config),
     naming: config.SUBJECT_NAMING,
   };
 }

@@ -3,9 +3,10 @@ import type { Config } from '../config/variables.ts';
 import { coerceError, describeError } from '../kernel/errors.ts';
 import { createPool } from '../postgres/connection.ts';
 import { createRegistryClient } from '../registry/registry-client.ts';
+import { isAtWork } from '../relay/states.ts';
 import { openEventLog } from './event-log.ts';
 import { EXIT } from './exit-codes.ts';
-import { isRelayAtWork, readRelayState } from './readiness.ts';
+import { readRelayState } from './readiness.ts';
 import { type CheckpointStatus, readCheckpointStatus, readSlotStatus, type SlotStatus } from './relay-status.ts';
 import { requireAddress, type Session, sessionConfig } from './session.ts';
 import { bold, green, plainTable, red } from './terminal.ts';
@@ -65,7 +66,7 @@ export async function readStatus(session: Session): Promise<Status> {
     kafka: { ...partStatus(kafka), brokers: config.KAFKA_BROKERS ?? null },
     registry: { ...partStatus(registry), url: maskUrl(config.SCHEMA_REGISTRY_URL) },
     relay: {
-      ok: isRelayAtWork(state),
+      ok: isAtWork(state),
       state,
       slot: slot.value?.slot ?? null,
       lagBytes: slot.value?.lagBytes ?? null,

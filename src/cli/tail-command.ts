@@ -1,9 +1,8 @@
 /** `./ferry tail`: committed events as they arrive, decoded, with key, type and position. */
-import { parsePairs } from '../config/load.ts';
 import type { Config } from '../config/variables.ts';
 import type { EventDecoder } from '../events/decoder.ts';
 import { HEADER } from '../events/record.ts';
-import { deadLetterTopic, TopicRoutes } from '../events/routes.ts';
+import { deadLetterTopic, topicRoutes } from '../events/routes.ts';
 import type { LogRecord } from '../kafka/log-reader.ts';
 import { sleep } from '../kernel/deadline.ts';
 import { coerceError } from '../kernel/errors.ts';
@@ -36,12 +35,8 @@ export async function runTail(session: Session, options: TailOptions): Promise<v
   }
 }
 
-export function routesOf(config: Config): TopicRoutes {
-  return new TopicRoutes(config.TOPIC_PREFIX, parsePairs('TOPIC_ROUTES', config.TOPIC_ROUTES));
-}
-
 function configuredTopics(config: Config): string[] {
-  return routesOf(config)
+  return topicRoutes(config)
     .configured()
     .flatMap((topic) => [topic, deadLetterTopic(topic)]);
 }

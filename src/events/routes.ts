@@ -1,4 +1,6 @@
 /** Which topic an aggregate's events go to, and which subject their schema has. */
+import { parsePairs } from '../config/load.ts';
+import type { Config } from '../config/variables.ts';
 import { FerryError } from '../kernel/errors.ts';
 
 export type SubjectNaming = 'topic-record' | 'topic' | 'record';
@@ -50,6 +52,11 @@ export class TopicRoutes {
   get unrouted(): string {
     return `${this.#prefix}unrouted`;
   }
+}
+
+/** Topics by the configuration's prefix and routes. Throws CONFIG_INVALID. */
+export function topicRoutes(config: Pick<Config, 'TOPIC_PREFIX' | 'TOPIC_ROUTES'>): TopicRoutes {
+  return new TopicRoutes(config.TOPIC_PREFIX, parsePairs('TOPIC_ROUTES', config.TOPIC_ROUTES));
 }
 
 export function deadLetterTopic(topic: string): string {

@@ -29,6 +29,13 @@ export type RelayState = keyof typeof TRANSITIONS;
 
 export const RELAY_STATES = Object.keys(TRANSITIONS) as RelayState[];
 
+const AT_WORK: ReadonlySet<string> = new Set<RelayState>(['streaming', 'backfilling', 'standby']);
+
+/** Whether a relay in that state does its work, or is ready to take it over. */
+export function isAtWork(state: string): boolean {
+  return AT_WORK.has(state);
+}
+
 /** Holds the state; every change is checked, logged and exported. */
 export class RelayStateMachine {
   #state: RelayState = 'stopped';

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { type EventLog, openEventLog } from '../../src/cli/event-log.ts';
 import { readSlotStatus } from '../../src/cli/relay-status.ts';
-import { routesOf } from '../../src/cli/tail-command.ts';
 import type { Config } from '../../src/config/variables.ts';
+import { topicRoutes } from '../../src/events/routes.ts';
 import { createPool, type Pool } from '../../src/postgres/connection.ts';
 import { countEvents } from '../../src/reconcile/count.ts';
 import { FAULTS, type IntegrityReport } from '../../src/reconcile/integrity.ts';
@@ -33,7 +33,7 @@ export async function openProof(config: Config): Promise<Proof> {
       log: events.log,
       decoder: events.decoder,
       topicExists: events.topicExists,
-      routes: routesOf(config),
+      routes: topicRoutes(config),
     });
   const untilPublished = async (deadlineMs = QUIET_DEADLINE_MS) => {
     const isQuiet = async () => (await readSlotStatus(pool, config.RELAY_NAME)).pending === 0;

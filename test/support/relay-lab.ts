@@ -5,10 +5,9 @@
 import pg from 'pg';
 import { openEventLog } from '../../src/cli/event-log.ts';
 import { pushAllSchemas } from '../../src/cli/schemas-command.ts';
-import { routesOf } from '../../src/cli/tail-command.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/variables.ts';
-import { deadLetterTopic } from '../../src/events/routes.ts';
+import { deadLetterTopic, topicRoutes } from '../../src/events/routes.ts';
 import type { LogRecord } from '../../src/kafka/log-reader.ts';
 import { coerceError } from '../../src/kernel/errors.ts';
 import type { IntegrityReport } from '../../src/reconcile/integrity.ts';
@@ -160,7 +159,7 @@ export class RelayLab {
   }
 
   topic(aggregateType: string): string {
-    return routesOf(this.config).topicOf(aggregateType);
+    return topicRoutes(this.config).topicOf(aggregateType);
   }
 
   deadLetterTopic(aggregateType: string): string {

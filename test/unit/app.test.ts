@@ -1,8 +1,9 @@
 /** What the composition root decides by itself: roles and routes out of the configuration's text. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseRoles, topicRoutes } from '../../src/app.ts';
+import { parseRoles } from '../../src/app.ts';
 import { loadConfig } from '../../src/config/load.ts';
+import { topicRoutes } from '../../src/events/routes.ts';
 
 test('roles come in any order, with spaces, and twice is once', () => {
   assert.deepEqual([...parseRoles('relay')], ['relay']);

@@ -1,13 +1,14 @@
 /** What the demo proves, and the way of one event through all the parts. */
 import type { Config } from '../../config/variables.ts';
 import { HEADER } from '../../events/record.ts';
+import { topicRoutes } from '../../events/routes.ts';
 import { sleep } from '../../kernel/deadline.ts';
 import type { Pool } from '../../postgres/connection.ts';
 import { countEvents } from '../../reconcile/count.ts';
 import type { IntegrityReport } from '../../reconcile/integrity.ts';
 import type { EventLog } from '../event-log.ts';
 import { readSlotStatus } from '../relay-status.ts';
-import { describeRecord, routesOf, type ShownEvent } from '../tail-command.ts';
+import { describeRecord, type ShownEvent } from '../tail-command.ts';
 
 const READ_TIMEOUT_MS = 60_000;
 
@@ -29,7 +30,7 @@ export async function waitForQuiet(
 /** Outbox against Kafka under read_committed; every value is decoded. */
 export function proveIntegrity(pool: Pool, events: EventLog, config: Config): Promise<IntegrityReport> {
   const { log, decoder } = events;
-  return countEvents({ pool, log, decoder, topicExists: events.topicExists, routes: routesOf(config) });
+  return countEvents({ pool, log, decoder, topicExists: events.topicExists, routes: topicRoutes(config) });
 }
 
 export interface EventPath {
@@ -56,7 +57,7 @@ export async function traceEvent(
   );
   const row = rows[0];
   if (row === undefined) return null;
-  const topic = routesOf(config).topicOf(row.aggregateType);
+  const topic = topicRoutes(config).topicOf(row.aggregateType);
   for await (const record of events.log.readAll([topic], READ_TIMEOUT_MS)) {
     if (record.headers[HEADER.id] === eventId)
       return { outbox: row, record: await describeRecord(record, events.decoder) };
