@@ -1,9 +1,8 @@
 /** How far a relay is, as the database and the checkpoint topic tell it: true also when the relay itself is not running. */
 import type { Config } from '../config/variables.ts';
-import type { LogRecord } from '../kafka/log-reader.ts';
 import { formatLsn } from '../kernel/lsn.ts';
 import type { Queryable } from '../postgres/connection.ts';
-import { decodeCheckpoint } from '../relay/checkpoint.ts';
+import { readNewestCheckpoint } from '../relay/checkpoint-log.ts';
 import { relayNames } from '../relay/names.ts';
 import { readRunningTransactions } from '../relay/slot.ts';
 import type { EventLog } from './event-log.ts';
@@ -100,23 +99,11 @@ async function countOutbox(db: Queryable, relay: string): Promise<OutboxCounts> 
 }
 
 const READ_TIMEOUT_MS = 15_000;
-const NEWEST_OFFSETS = 100n;
 
-/** The newest checkpoint that is decided, read backwards from the end; null before the first. */
+/** The newest checkpoint that is decided; null before the first. */
 export async function readCheckpointStatus(events: EventLog, config: Config): Promise<CheckpointStatus | null> {
   const topic = relayNames(config).checkpointTopic;
   if (!(await events.topicExists(topic))) return null;
-  const [whole] = await events.log.ranges(topic, 'last-stable');
-  if (whole === undefined) return null;
-  for (let count = NEWEST_OFFSETS; ; count *= 2n) {
-    let from = whole.to - count;
-    if (from < whole.from) from = whole.from;
-    let newest: LogRecord | undefined;
-    for await (const record of events.log.read({ ...whole, from }, READ_TIMEOUT_MS)) newest = record;
-    if (newest?.value) {
-      const checkpoint = decodeCheckpoint(newest.value);
-      return { lsn: formatLsn(checkpoint.endLsn), lastEventId: checkpoint.lastEventId };
-    }
-    if (from === whole.from) return null;
-  }
+  const checkpoint = await readNewestCheckpoint(events.log, topic, 'last-stable', READ_TIMEOUT_MS);
+  return checkpoint === null ? null : { lsn: formatLsn(checkpoint.endLsn), lastEventId: checkpoint.lastEventId };
 }

@@ -8,7 +8,8 @@ import { MAX_BATCH_BYTES, TransactionalProducer } from '../kafka/transactional-p
 import { withDeadline } from '../kernel/deadline.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
-import { type Checkpoint, decodeCheckpoint, encodeCheckpoint, type PinnedTopic } from './checkpoint.ts';
+import { type Checkpoint, encodeCheckpoint, type PinnedTopic } from './checkpoint.ts';
+import { readNewestCheckpoint } from './checkpoint-log.ts';
 import type { OpenSink, Sink } from './sink.ts';
 
 export interface KafkaSinkOptions {
@@ -28,7 +29,6 @@ interface SinkOptions extends KafkaSinkOptions {
 
 const READ_TIMEOUT_MS = 30_000;
 const CLOSE_TIMEOUT_MS = 1_000;
-const FIRST_WINDOW = 100n;
 /** A batch's own header, and room for headers that are not ASCII. */
 const BATCH_OVERHEAD_BYTES = 10_000;
 const KAFKA_DEFAULT_BATCH_BYTES = 1_048_588;
@@ -88,18 +88,8 @@ class KafkaSink implements Sink {
     return this.#newest('high-watermark');
   }
 
-  async #newest(until: 'high-watermark' | 'last-stable'): Promise<Checkpoint | null> {
-    const [whole] = await this.#reader.ranges(this.#options.checkpointTopic, until);
-    if (whole === undefined) throw new Error(`topic ${this.#options.checkpointTopic} has no partition`);
-    for (let window = FIRST_WINDOW; ; window *= 2n) {
-      const from = whole.to - window > whole.from ? whole.to - window : whole.from;
-      let newest: Buffer | null = null;
-      for await (const record of this.#reader.read({ ...whole, from }, READ_TIMEOUT_MS)) {
-        if (record.value !== null) newest = record.value;
-      }
-      if (newest !== null) return decodeCheckpoint(newest);
-      if (from === whole.from) return null;
-    }
+  #newest(until: 'high-watermark' | 'last-stable'): Promise<Checkpoint | null> {
+    return readNewestCheckpoint(this.#reader, this.#options.checkpointTopic, until, READ_TIMEOUT_MS);
   }
 
   async pin(topics: Checkpoint['topics']): Promise<void> {
