@@ -30,7 +30,16 @@ export class DurableClient {
     }
   }
 
+  /** Waits for a server that is not there (yet). */
   async connect(): Promise<void> {
+    await untilConnected(() => this.#connectOnce());
+  }
+
+  async end(): Promise<void> {
+    await this.#client?.end().catch(() => {});
+  }
+
+  async #connectOnce(): Promise<void> {
     const client = new pg.Client({
       connectionString: this.#databaseUrl,
       connectionTimeoutMillis: 5_000,
@@ -43,24 +52,14 @@ export class DurableClient {
     this.#backendPid = rows[0]?.pid ?? 0;
   }
 
-  async end(): Promise<void> {
-    await this.#client?.end().catch(() => {});
-  }
-
   /** The old backend may still be at its commit (a cut wire): it must be gone before anybody asks what it did. */
   async #reconnect(): Promise<void> {
     const oldPid = this.#backendPid;
     this.#client?.end().catch(() => {});
-    for (let attempt = 0; ; attempt++) {
-      try {
-        await this.connect();
-        while (await this.#terminate(oldPid)) await sleep(20);
-        return;
-      } catch (error) {
-        if (!isConnectionLoss(error) || attempt === RECONNECT_ATTEMPTS) throw error;
-        await sleep(backoffMs(attempt, 20, 300));
-      }
-    }
+    await untilConnected(async () => {
+      await this.#connectOnce();
+      while (await this.#terminate(oldPid)) await sleep(20);
+    });
   }
 
   /** False when there is no such backend any more. */
@@ -70,6 +69,17 @@ export class DurableClient {
       [pid],
     );
     return (result?.rows.length ?? 0) > 0;
+  }
+}
+
+async function untilConnected(connect: () => Promise<void>): Promise<void> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await connect();
+    } catch (error) {
+      if (!isConnectionLoss(error) || attempt === RECONNECT_ATTEMPTS) throw error;
+      await sleep(backoffMs(attempt, 20, 300));
+    }
   }
 }
 
