@@ -82,6 +82,12 @@ export const ERRORS = {
     retryable: true,
     remedy: 'The first request with this key is still running: repeat shortly.',
   },
+  PROJECTION_BEHIND: {
+    status: 503,
+    retryable: true,
+    remedy:
+      'Repeat after Retry-After seconds, wait longer (`Prefer: wait=10`), or take the stale answer (`Ferry-Allow-Stale: true`).',
+  },
   OVERLOADED: { status: 503, retryable: true, remedy: 'Repeat after Retry-After seconds.' },
   INTERNAL: {
     status: 500,
@@ -162,6 +168,35 @@ export const ERRORS = {
     remedy: 'Make the event smaller or raise MAX_EVENT_BYTES and the topic’s max.message.bytes.',
   },
   EVENT_MALFORMED: { status: 422, retryable: false, remedy: 'The outbox row breaks a rule that the message names.' },
+  // --- consumer kit: helpers
+  VERSION_VECTOR_INVALID: {
+    status: 422,
+    retryable: false,
+    remedy: 'A version vector is a JSON object: node names with counters, whole numbers from 0 to 2^53 - 1.',
+  },
+  EVENT_UNVERSIONED: {
+    status: 422,
+    retryable: false,
+    remedy: 'Let the writer give the aggregate’s version (`aggregateVersion`), or apply the event without its order.',
+  },
+  SEQUENCE_OVERFLOW: {
+    status: 409,
+    retryable: false,
+    remedy:
+      'The version that the message names is missing: look for it in the dead letters and replay it, or give it up (docs/CONSUMERS.md); then replay the later ones.',
+  },
+  // --- consumers
+  TOO_OLD_TO_DEDUPE: {
+    status: 409,
+    retryable: false,
+    remedy:
+      'The event is older than the inbox remembers (INBOX_RETENTION_DAYS) and may have been applied before: check, then apply or discard it by hand.',
+  },
+  KEY_PARKED: {
+    status: 409,
+    retryable: true,
+    remedy: 'An earlier event of this key could not be applied: mend that one’s cause, then release the key.',
+  },
   // --- relay: refusals to start, each with the way out
   RELAY_IDENTITY_MISMATCH: {
     status: 500,
