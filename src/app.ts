@@ -6,9 +6,13 @@ import type { RunningService } from './cli/service.ts';
 import type { Config } from './config/variables.ts';
 import { subjectOf, type TopicRoutes, topicRoutes } from './events/routes.ts';
 import type { PartState, ProbeDeps } from './http/probe-routes.ts';
+import type { Projections } from './http/route-deps.ts';
 import type { HttpServer } from './http/server.ts';
-import { startOrdersPerCustomer } from './inbox/orders-per-customer.ts';
+import { ordersPerCustomer, ordersPerCustomerSource } from './inbox/orders-per-customer.ts';
+import { PositionGate } from './inbox/position-gate.ts';
 import { kafkaOptions } from './kafka/client.ts';
+import { GroupProgress } from './kafka/group-progress.ts';
+import type { TopicSettings } from './kafka/topic-catalog.ts';
 import { FerryError } from './kernel/errors.ts';
 import { armFailPoint } from './kernel/fail-point.ts';
 import { Scope } from './kernel/scope.ts';
@@ -140,7 +144,7 @@ export function relayOptions({ config, telemetry, routes, store }: Omit<Parts, '
     openChangeStream: changeStreamOpener(config, names),
     openSink: kafkaSinkOpener({
       kafka: kafkaOptions(config, `ferry-relay-${config.RELAY_NAME}`, logger),
-      topics: { partitions: config.TOPIC_PARTITIONS, replicationFactor: config.TOPIC_REPLICATION_FACTOR },
+      topics: topicSettings(config),
       checkpointTopic: names.checkpointTopic,
       transactionTimeoutMs: config.RELAY_TRANSACTION_TIMEOUT_MS,
       maxEventBytes: config.MAX_EVENT_BYTES,
@@ -168,7 +172,7 @@ export function relayOptions({ config, telemetry, routes, store }: Omit<Parts, '
 function startConsumers({ config, telemetry, routes, store, pool, scope }: Parts): void {
   if (!migrationSets(config.FERRY_MODULES).includes('commerce')) return; // the one projection there is, is that module's
   const { logger, metrics, tracer } = telemetry;
-  const projection = startOrdersPerCustomer({
+  const projection = ordersPerCustomer({
     kafka: kafkaOptions(config, 'ferry-consumers', logger.child({ part: 'consumers' })),
     pool,
     decoder: createDecoder({ store }),
@@ -177,9 +181,16 @@ function startConsumers({ config, telemetry, routes, store, pool, scope }: Parts
     tracer,
     routes,
     topicPrefix: config.TOPIC_PREFIX,
+    topicSettings: topicSettings(config),
     backoffMaxMs: config.RELAY_BACKOFF_MAX_MS,
   });
+  projection.start();
   scope.defer('consumers', () => projection.stop());
+}
+
+/** Of the topics that Ferry makes. */
+function topicSettings(config: Config): TopicSettings {
+  return { partitions: config.TOPIC_PARTITIONS, replicationFactor: config.TOPIC_REPLICATION_FACTOR };
 }
 
 /** The API where that is a role of this process, else probes where they are wanted; resolves with the API's address. */
@@ -198,7 +209,8 @@ async function serveHttp(parts: Parts, roles: ReadonlySet<Role>, relay: Relay | 
   return undefined;
 }
 
-async function createApi({ config, telemetry, routes, store, pool }: Parts, probes: ProbeSources): Promise<HttpServer> {
+async function createApi(parts: Parts, probes: ProbeSources): Promise<HttpServer> {
+  const { config, telemetry, routes, store, pool } = parts;
   // Loaded only here: half a second of start that a relay which takes over does not have.
   const { createHttpServer } = await import('./http/server.ts');
   const encoder = createEncoder({ store, naming: config.SUBJECT_NAMING, maxEventBytes: config.MAX_EVENT_BYTES });
@@ -207,10 +219,23 @@ async function createApi({ config, telemetry, routes, store, pool }: Parts, prob
     config,
     pool,
     events: createEventWriter(encoder, routes),
+    projections: gateProjections(parts),
     tracer: telemetry.tracer,
     metrics: telemetry.metrics,
     modules: migrationSets(config.FERRY_MODULES).filter((set) => set === 'commerce'),
   });
+}
+
+/** How reads wait until a projection has come to their position. Kafka is first spoken to when one does. */
+function gateProjections({ config, telemetry, routes, pool, scope }: Parts): Projections {
+  const { metrics } = telemetry;
+  const logger = telemetry.logger.child({ part: 'position-gate' });
+  const { group: groupId, topics } = ordersPerCustomerSource(routes, config.TOPIC_PREFIX);
+  const openGroup = async () =>
+    GroupProgress.open({ kafka: kafkaOptions(config, 'ferry-api', logger), groupId, topics });
+  const gate = new PositionGate({ db: pool, relay: config.RELAY_NAME, openGroup, logger, metrics });
+  scope.defer('position gate', () => gate.close());
+  return { ordersPerCustomer: gate.untilApplied };
 }
 
 function listen({ config, scope }: Parts, server: HttpServer, variable: 'HTTP_PORT' | 'PROBE_PORT'): Promise<string> {

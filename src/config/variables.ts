@@ -138,6 +138,13 @@ export const VARIABLES = {
     unit: 'ms',
   }),
 
+  // --- consumers
+  INBOX_RETENTION_DAYS: integer(30, 1, 3_660, {
+    description:
+      'How long it is known what was consumed; an older event is dead-lettered, since it may have been applied.',
+    unit: 'days',
+  }),
+
   // --- embedded parts
   FERRY_HOME: text('.ferry', { description: 'Directory of the embedded stack: data, logs, recorded processes.' }),
   EMBEDDED_POSTGRES_PORT: integer(0, 0, 65535, { description: 'Port of the embedded Postgres; 0 takes a free one.' }),

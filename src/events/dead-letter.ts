@@ -2,11 +2,15 @@
  * The dead-letter envelope, the same for the relay and for consumers: the record's value is the original bytes, everything else
  * stands in headers.
  */
-import type { EncodeRefusal } from './encoder.ts';
 
-export interface DeadLetterCause extends Pick<EncodeRefusal, 'code' | 'message'> {
+export interface DeadLetterCause {
+  /** Ferry's code (docs/errors.md); from a handler also a SQLSTATE or another library's code. */
+  readonly code: string;
+  readonly message: string;
   /** Class of the error, for grouping. */
   readonly type: string;
+  /** Where it was thrown; left out when Ferry refused the event itself. */
+  readonly stack?: string;
   readonly retryCount: number;
   readonly maxRetries: number;
   /** RFC 3339, UTC. */
@@ -14,6 +18,12 @@ export interface DeadLetterCause extends Pick<EncodeRefusal, 'code' | 'message'>
   readonly failedAt: string;
   /** Whether the same bytes may succeed later without being edited. */
   readonly replayable: boolean;
+}
+
+/** What a consumer adds: whose dead letter it is, and the event that it waits behind, if it did not fail itself. */
+export interface DeadLetterConsumer {
+  readonly group: string;
+  readonly blockedBy: string | null;
 }
 
 /** Where the original came from: a record in Kafka, or a row in the WAL. */
@@ -26,6 +36,7 @@ export function deadLetterHeaders(
   cause: DeadLetterCause,
   source: DeadLetterSource,
   originalRecord: string,
+  consumer?: DeadLetterConsumer,
 ): Record<string, string> {
   return {
     original_record: originalRecord,
@@ -41,5 +52,19 @@ export function deadLetterHeaders(
       ? { source_lsn: source.lsn, source_seq: String(source.seq) }
       : { source_partition: String(source.partition), source_offset: source.offset }),
     replayable: String(cause.replayable),
+    ...(cause.stack === undefined ? {} : { error_stack: cause.stack.slice(0, 4_000) }),
+    ...(consumer === undefined ? {} : { consumer_group: consumer.group }),
+    ...(typeof consumer?.blockedBy === 'string' ? { blocked_by: consumer.blockedBy } : {}),
   };
+}
+
+const ENVELOPE = new Set([
+  ...['original_record', 'error_type', 'error_code', 'error_message', 'error_stack', 'retry_count', 'max_retries'],
+  ...['first_failed_at', 'failed_at', 'replayable', 'consumer_group', 'blocked_by'],
+  ...['source_topic', 'source_partition', 'source_offset', 'source_lsn', 'source_seq'],
+]);
+
+/** The headers that the record had before it was dead-lettered. */
+export function originalHeaders(headers: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => !ENVELOPE.has(name)));
 }

@@ -1,135 +1,273 @@
 /**
- * Consumes events so that each has its effect once, whatever Kafka delivers again: the event's id goes into the inbox in the Postgres
- * transaction of the effect, and the offset is committed after it. A batch of records shares one transaction.
+ * A consumer of events: each has its effect once, whatever Kafka delivers again, and in the order of its key. Several workers share what the
+ * group gives to this member; none waits for a key that another one has.
  */
-import { type Span, SpanKind, SpanStatusCode, type Tracer } from '@opentelemetry/api';
-import type { EventDecoder } from '../events/decoder.ts';
+import type { Tracer } from '@opentelemetry/api';
 import type { KafkaOptions } from '../kafka/client.ts';
-import { GroupConsumer } from '../kafka/consumer.ts';
+import { GroupConsumer, type RecordIntake, type TopicPartition } from '../kafka/consumer.ts';
 import type { LogRecord } from '../kafka/log-reader.ts';
+import type { TopicSettings } from '../kafka/topic-catalog.ts';
+import { Broadcast } from '../kernel/broadcast.ts';
+import { backoffMs, sleep } from '../kernel/deadline.ts';
 import { coerceError } from '../kernel/errors.ts';
-import type { Pool, Queryable } from '../postgres/connection.ts';
-import { transaction } from '../postgres/transaction.ts';
+import type { Pool } from '../postgres/connection.ts';
+import { keepInboxPartitions } from '../postgres/partitions.ts';
+import type { ResolvingDecoder } from '../registry/decoder.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { contextFromTraceparent } from '../telemetry/traces.ts';
-import { type ConsumedEvent, isUnreadable, readEvent, type UnreadableRecord } from './consumed-event.ts';
+import { Applier } from './applier.ts';
+import { Assignment, keyId, type QueueLimits } from './assignment.ts';
+import { DeadLetters } from './dead-letters.ts';
+import type { AnyHandler } from './handler.ts';
+import { Horizon } from './horizon.ts';
+import { releasedKeys } from './inbox-store.ts';
+import type { Work } from './key-scheduler.ts';
+import { PoisonDesk, type PoisonPolicy } from './poison.ts';
+import { Processor, type RetryPolicy } from './processor.ts';
+import { Releaser } from './releaser.ts';
 
-/**
- * Applies events of one partition, in their order, through `tx` and through nothing else: it may be rolled back and called again. Events
- * that it does not know it leaves alone. What it throws is tried again without end, so it throws only what may pass.
- */
-export type EventHandler = (tx: Queryable, events: readonly ConsumedEvent[]) => Promise<void>;
+/** How a consumer behaves; each has a default (CONSUMER_DEFAULTS). */
+export interface ConsumerSettings {
+  readonly onPoison: PoisonPolicy;
+  readonly retry: RetryPolicy;
+  /** Transactions at the same time. One is always left to keys that did not fail lately. */
+  readonly concurrency: number;
+  /** Most events in one transaction. Slow handlers get fewer by themselves. */
+  readonly maxBatchEvents: number;
+  /** What may be read ahead; the partitions are paused beyond it. */
+  readonly queue: QueueLimits;
+  /** Longest time for one call of a handler. */
+  readonly handlerTimeoutMs: number;
+  /** How long a stop waits for what is in flight; then it is rolled back and comes again. */
+  readonly stopTimeoutMs: number;
+  /** Days that the inbox remembers. */
+  readonly inboxRetentionDays: number;
+}
 
-export interface EventConsumerOptions {
+export const CONSUMER_DEFAULTS: ConsumerSettings = {
+  onPoison: 'park',
+  retry: { maxTries: 3, baseMs: 200, maxMs: 10_000 },
+  concurrency: 4,
+  maxBatchEvents: 500,
+  queue: { maxEvents: 10_000, maxBytes: 33_554_432 },
+  handlerTimeoutMs: 30_000,
+  stopTimeoutMs: 10_000,
+  inboxRetentionDays: 30,
+};
+
+export interface EventConsumerParts {
   readonly kafka: KafkaOptions;
+  /** Of the database that holds the inbox and what the handlers write; a connection per worker is used. */
   readonly pool: Pool;
-  readonly decoder: EventDecoder;
+  readonly decoder: ResolvingDecoder;
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly tracer: Tracer;
+  /** Of the dead-letter topic. */
+  readonly topicSettings: TopicSettings;
+  /** Longest pause while a part is away. */
+  readonly backoffMaxMs: number;
+}
+
+export interface EventConsumerOptions extends EventConsumerParts {
   /** Consumer group in Kafka, and the name under which the inbox keeps what was applied. */
   readonly group: string;
   readonly topics: readonly string[];
-  readonly backoffMaxMs: number;
-  readonly handler: EventHandler;
+  readonly handlers: ReadonlyMap<string, AnyHandler>;
+  readonly settings?: Partial<ConsumerSettings>;
 }
 
-export interface EventConsumer {
-  /** Finishes the transaction in flight, commits its offset and leaves the group. */
-  stop(): Promise<void>;
-}
+/** Without the envelope a record of this size still fits into Kafka's default of 1 MiB. */
+const MAX_DEAD_LETTER_BYTES = 1_000_000;
+const MAX_BATCH_BYTES = 4_194_304;
+const RELEASE_POLL_MS = 2_000;
+/** Batches are sized so that their transactions last about this long at most: others wait for the keys in them. */
+const LONG_BATCH_MS = 1_000;
+const SHORT_BATCH_MS = 250;
 
-/** Begins to consume. Kafka, Postgres and the registry need not be there yet. */
-export function startEventConsumer(options: EventConsumerOptions): EventConsumer {
-  const { kafka, group, topics, backoffMaxMs, metrics } = options;
-  const consumer = new GroupConsumer({
-    kafka,
-    groupId: group,
-    topics,
-    backoffMaxMs,
-    metrics,
-    handle: (records) => applyRecords(options, records),
-  });
-  consumer.start();
-  return consumer;
-}
+export class EventConsumer implements RecordIntake {
+  readonly #options: EventConsumerOptions;
+  readonly #settings: ConsumerSettings;
+  readonly #group: GroupConsumer;
+  readonly #processor: Processor;
+  readonly #releaser: Releaser;
+  readonly #deadLetters: DeadLetters;
+  readonly #changed = new Broadcast();
+  readonly #stopping = new AbortController();
+  readonly #giveUp = new AbortController();
+  #assignment = new Assignment([]);
+  #running: Promise<unknown> | undefined;
+  #stopPartitions: (() => void) | undefined;
+  #paused = false;
+  #alone = 0;
+  #batchEvents: number;
+  /** Attempts since a part went away, and when the next one may be. */
+  #awayAttempts = 0;
+  #awayUntilMs = 0;
 
-async function applyRecords(options: EventConsumerOptions, records: readonly LogRecord[]): Promise<void> {
-  const events: ConsumedEvent[] = [];
-  for (const record of records) {
-    const read = await readEvent(record, options.decoder);
-    if (isUnreadable(read)) skip(options, read);
-    else events.push(read);
+  constructor(options: EventConsumerOptions) {
+    const { kafka, pool, group, handlers, decoder, logger, metrics, tracer, topics, backoffMaxMs } = options;
+    const settings = { ...CONSUMER_DEFAULTS, ...options.settings };
+    const { retry, handlerTimeoutMs, onPoison: policy } = settings;
+    this.#options = options;
+    this.#settings = settings;
+    this.#batchEvents = settings.maxBatchEvents;
+    const deadLetters = new DeadLetters({
+      kafka,
+      group,
+      topics: options.topicSettings,
+      maxTries: retry.maxTries,
+      maxRecordBytes: MAX_DEAD_LETTER_BYTES,
+    });
+    const horizon = new Horizon(pool);
+    const applier = new Applier({ pool, group, tracer, handlerTimeoutMs, giveUp: this.#giveUp.signal });
+    const poison = new PoisonDesk({ pool, group, policy, deadLetters, horizon, metrics });
+    this.#deadLetters = deadLetters;
+    this.#processor = new Processor({ group, handlers, decoder, applier, poison, horizon, retry, logger, metrics });
+    this.#releaser = new Releaser({ pool, group, handlers, decoder, applier, deadLetters, retry, logger });
+    this.#group = new GroupConsumer({ kafka, groupId: group, topics, backoffMaxMs, metrics, intake: this });
   }
-  if (events.length === 0) return;
-  const applied = await transaction(options.pool, (tx) => applyOnce(options, tx, events));
-  options.metrics.inboxEventsTotal.add(applied, { result: 'applied' });
-  options.metrics.inboxEventsTotal.add(events.length - applied, { result: 'duplicate' });
-}
 
-/** Ferry's relay publishes only what it encoded itself, so this is another producer's; its record must not stop the partition. */
-function skip({ logger, metrics, group }: EventConsumerOptions, { code, message, source }: UnreadableRecord): void {
-  metrics.errorsTotal.add(1, { code, stage: 'consumed' });
-  logger.error({ code, group, ...source, offset: String(source.offset) }, `record skipped: ${message}`);
-}
-
-/** Applies the events that the inbox does not have yet; returns how many. */
-async function applyOnce(
-  options: EventConsumerOptions,
-  tx: Queryable,
-  events: readonly ConsumedEvent[],
-): Promise<number> {
-  const claimed = await claimEvents(tx, options.group, events);
-  const applied = claimed.size;
-  const fresh = events.filter(({ id }) => claimed.delete(id)); // the first of an id that came twice
-  if (applied > 0) await applyTraced(options, tx, fresh);
-  return applied;
-}
-
-/** Enters the events into the group's inbox; returns the ids that were not there. Waits for another member that is just applying one. */
-async function claimEvents(tx: Queryable, group: string, events: readonly ConsumedEvent[]): Promise<Set<string>> {
-  const { rows } = await tx.query<{ event_id: string }>(
-    `insert into commerce.inbox (consumer_group, event_id, recorded_at)
-     select $1, event_id, recorded_at from unnest($2::uuid[], $3::timestamptz[]) as event(event_id, recorded_at)
-     on conflict do nothing
-     returning event_id`,
-    [group, events.map(({ id }) => id), events.map(({ recordedAt }) => recordedAt)],
-  );
-  return new Set(rows.map((row) => row.event_id));
-}
-
-/** One span an event, the last of the trace that began with its write; each lasts as the batch does. No key and no value stands in it. */
-async function applyTraced(
-  options: EventConsumerOptions,
-  tx: Queryable,
-  events: readonly ConsumedEvent[],
-): Promise<void> {
-  const spans = events.map((event) => startSpan(options, event));
-  try {
-    await options.handler(tx, events);
-  } catch (error) {
-    for (const span of spans) span.setStatus({ code: SpanStatusCode.ERROR, message: coerceError(error).name });
-    throw error;
-  } finally {
-    for (const span of spans) span.end();
+  /** Begins to consume. Kafka, Postgres and the registry need not be there yet. */
+  start(): void {
+    if (this.#running !== undefined) return;
+    const { pool, logger, group } = this.#options;
+    this.#stopPartitions = keepInboxPartitions(pool, this.#settings.inboxRetentionDays, (err) =>
+      logger.warn({ err, group }, 'the inbox has no new partitions'),
+    );
+    const workers = Array.from({ length: this.#settings.concurrency }, () => this.#work());
+    this.#running = Promise.all([...workers, this.#releaseKeys()]);
+    this.#group.start();
   }
-}
 
-function startSpan({ tracer, group }: EventConsumerOptions, event: ConsumedEvent): Span {
-  const attributes = {
-    'messaging.system': 'kafka',
-    'messaging.operation.type': 'process',
-    'messaging.destination.name': event.source.topic,
-    'messaging.destination.partition.id': String(event.source.partition),
-    'messaging.kafka.offset': Number(event.source.offset),
-    'messaging.consumer.group.name': group,
-    'ferry.event.id': event.id,
-    'ferry.event.type': event.type,
-  };
-  return tracer.startSpan(
-    'ferry.consume',
-    { kind: SpanKind.CONSUMER, attributes },
-    contextFromTraceparent(event.traceparent),
-  );
+  /** Takes nothing up any more until `resume`; what is in flight goes on, and the partitions stay with this member. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#changed.wake();
+  }
+
+  /** Finishes what is in flight within the stop time-out or hands it back, commits what is done, and leaves the group. Safe to call twice. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#changed.wake();
+    this.#stopPartitions?.();
+    const deadline = setTimeout(
+      () => this.#giveUp.abort(new Error('the consumer stops')),
+      this.#settings.stopTimeoutMs,
+    );
+    await this.#running;
+    clearTimeout(deadline);
+    await this.#group.stop();
+    await this.#deadLetters.close();
+  }
+
+  assigned(partitions: readonly TopicPartition[]): void {
+    this.#assignment = new Assignment(partitions);
+    this.#changed.wake();
+  }
+
+  offer(records: readonly LogRecord[]): void {
+    this.#assignment.offer(records);
+    this.#changed.wake();
+  }
+
+  async waitForRoom(timeoutMs: number): Promise<boolean> {
+    if (!this.#assignment.hasRoom(this.#settings.queue)) await this.#changed.wait(timeoutMs);
+    return this.#assignment.hasRoom(this.#settings.queue);
+  }
+
+  committable(): Array<TopicPartition & { offset: bigint }> {
+    const { metrics, group } = this.#options;
+    metrics.consumerQueuedEvents.record(this.#assignment.scheduler.size, { group });
+    return this.#assignment.committable();
+  }
+
+  async #work(): Promise<void> {
+    while (!this.#stopping.signal.aborted) {
+      const assignment = this.#assignment;
+      const nowMs = performance.now();
+      const work = this.#mayWork(nowMs) ? this.#take(assignment, nowMs) : null;
+      if (work === null) await this.#changed.wait(this.#idleMs(assignment, nowMs));
+      else await this.#do(assignment, work);
+    }
+  }
+
+  #mayWork(nowMs: number): boolean {
+    return !this.#paused && nowMs >= this.#awayUntilMs;
+  }
+
+  #take({ scheduler }: Assignment, nowMs: number): Work | null {
+    const { concurrency } = this.#settings;
+    const work = scheduler.take(nowMs, {
+      maxRecords: this.#batchEvents,
+      maxBytes: MAX_BATCH_BYTES,
+      aloneAllowed: this.#alone < Math.max(1, concurrency - 1),
+    });
+    if (work?.kind === 'alone') this.#alone += 1;
+    return work;
+  }
+
+  /** Until something becomes due by itself; null if only an event, a resume or a stop can change anything. */
+  #idleMs({ scheduler }: Assignment, nowMs: number): number | null {
+    if (this.#paused) return null;
+    const dueMs = nowMs < this.#awayUntilMs ? this.#awayUntilMs : scheduler.nextDueMs(nowMs);
+    return dueMs === null ? null : Math.max(1, dueMs - nowMs);
+  }
+
+  async #do(assignment: Assignment, work: Work): Promise<void> {
+    const { logger, group, metrics } = this.#options;
+    const startedMs = performance.now();
+    const { undone, away } = await this.#processor.process(work);
+    const tookMs = performance.now() - startedMs;
+    if (work.kind === 'alone') this.#alone -= 1;
+    assignment.finish(work, undone);
+    if (away === null) {
+      this.#awayAttempts = 0;
+      this.#resize(work, tookMs);
+      metrics.consumerBatchSeconds.record(tookMs / 1_000, { group });
+    } else {
+      this.#awayUntilMs = performance.now() + backoffMs(this.#awayAttempts++, 100, this.#options.backoffMaxMs);
+      logger.warn({ group, code: away.code, reason: away.message }, 'events wait: a part cannot be reached');
+    }
+    this.#changed.wake();
+  }
+
+  #resize({ kind, records }: Work, tookMs: number): void {
+    if (kind !== 'batch') return;
+    if (tookMs > LONG_BATCH_MS) this.#batchEvents = Math.max(1, Math.floor(records.length / 2));
+    else if (tookMs < SHORT_BATCH_MS && records.length >= this.#batchEvents) {
+      this.#batchEvents = Math.min(this.#settings.maxBatchEvents, this.#batchEvents * 2);
+    }
+  }
+
+  /** Looks now and then whether an operator has released a key of ours. */
+  async #releaseKeys(): Promise<void> {
+    const { pool, group, logger } = this.#options;
+    while (await sleep(RELEASE_POLL_MS, this.#stopping.signal)) {
+      const assignment = this.#assignment;
+      try {
+        for (const key of await releasedKeys(pool, group, assignment.partitions)) {
+          const id = keyId({ topic: key.topic, key: key.key });
+          await this.#whileHeld(assignment, id, () => this.#releaser.release(key, this.#stopping.signal));
+        }
+      } catch (thrown) {
+        logger.warn({ err: coerceError(thrown), group }, 'released keys wait: a part cannot be reached');
+      }
+    }
+  }
+
+  async #whileHeld({ scheduler }: Assignment, id: string, work: () => Promise<void>): Promise<void> {
+    scheduler.hold(id);
+    try {
+      while (scheduler.isTaken(id) && !this.#stopping.signal.aborted) await this.#changed.wait(null);
+      if (!this.#stopping.signal.aborted) await work();
+    } finally {
+      scheduler.letGo(id);
+      this.#changed.wake();
+    }
+  }
 }

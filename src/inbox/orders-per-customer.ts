@@ -3,37 +3,38 @@ import type { OrderCancelled, OrderPlaced } from '../events/generated/payloads.t
 import type { TopicRoutes } from '../events/routes.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import type { ConsumedEvent } from './consumed-event.ts';
-import { type EventConsumer, type EventConsumerOptions, startEventConsumer } from './event-consumer.ts';
+import { EventConsumer, type EventConsumerParts } from './event-consumer.ts';
+import { type AnyHandler, handlerMap } from './handler.ts';
 
 /** What is counted of an order; both events say it, and their schemas guarantee it. */
 type OrderFacts = Pick<OrderPlaced & OrderCancelled, 'customerId' | 'currency' | 'total'>;
 
-export interface ProjectionOptions extends Omit<EventConsumerOptions, 'group' | 'topics' | 'handler'> {
+export interface ProjectionOptions extends EventConsumerParts {
   readonly routes: TopicRoutes;
   /** TOPIC_PREFIX: two Ferrys on one cluster are two groups. */
   readonly topicPrefix: string;
 }
 
-/** Starts the projection; its group is `<topic prefix>orders-per-customer`. */
-export function startOrdersPerCustomer({ routes, topicPrefix, ...options }: ProjectionOptions): EventConsumer {
-  return startEventConsumer({
-    ...options,
-    group: `${topicPrefix}orders-per-customer`,
-    topics: [routes.topicOf('order')],
-    handler: projectOrders,
+/** What the projection reads, and as which group: `<topic prefix>orders-per-customer`. */
+export function ordersPerCustomerSource(routes: TopicRoutes, topicPrefix: string): { group: string; topics: string[] } {
+  return { group: `${topicPrefix}orders-per-customer`, topics: [routes.topicOf('order')] };
+}
+
+/** The projection's consumer, not started. */
+export function ordersPerCustomer({ routes, topicPrefix, ...parts }: ProjectionOptions): EventConsumer {
+  return new EventConsumer({
+    ...parts,
+    ...ordersPerCustomerSource(routes, topicPrefix),
+    handlers: PROJECTION,
+    settings: { onPoison: 'dead-letter' }, // sums do not depend on the order of events
   });
 }
 
-const COUNTED_AS: Readonly<Record<string, 'placed' | 'cancelled'>> = {
-  'commerce.OrderPlaced': 'placed',
-  'commerce.OrderCancelled': 'cancelled',
-};
-
-/** Counts order events; others, and tombstones, are left alone. Sums do not depend on the order in which partitions are read. */
-export async function projectOrders(tx: Queryable, events: readonly ConsumedEvent[]): Promise<void> {
+/** Counts order events; tombstones are left alone. Sums do not depend on the order in which partitions are read. */
+async function projectOrders(events: ReadonlyArray<ConsumedEvent<OrderFacts | null>>, tx: Queryable): Promise<void> {
   const counted = events.flatMap(({ type, value }) => {
-    const countedAs = COUNTED_AS[type];
-    return countedAs === undefined || value === null ? [] : [{ countedAs, ...(value as OrderFacts) }];
+    const countedAs = type === 'commerce.OrderPlaced' ? 'placed' : 'cancelled';
+    return value === null ? [] : [{ countedAs, ...value }];
   });
   if (counted.length === 0) return;
   // Rows are locked in the order of their keys, the same for every member: none waits for another in a circle.
@@ -56,3 +57,10 @@ export async function projectOrders(tx: Queryable, events: readonly ConsumedEven
     ],
   );
 }
+
+const orderHandler = { handleBatch: projectOrders };
+
+const PROJECTION: ReadonlyMap<string, AnyHandler> = handlerMap({
+  'commerce.OrderPlaced': orderHandler,
+  'commerce.OrderCancelled': orderHandler,
+});

@@ -1,45 +1,62 @@
 /**
- * A member of a consumer group, under read_committed: hands over records in their partition's order, and commits an offset only after the
- * work on what is below it is done. Whatever ends kafkajs's consumer (a broker gone, a topic not made yet, a rebalance that failed), a fresh
- * one takes its place after a pause.
+ * A member of a consumer group, under read_committed: hands records over in their partition's order, and commits whatever offsets it is told
+ * may be. Whatever ends kafkajs's consumer (a broker gone, a topic not made yet, a rebalance that failed), a fresh one takes its place after a
+ * pause.
  *
  * Under read_committed kafkajs can, rarely, let records of an aborted transaction through (see log-reader.ts). Those that Ferry's relay
  * aborted it publishes again under the same event ids, so whoever applies each id once is not harmed.
  */
 import type { Consumer, EachBatchPayload } from 'kafkajs';
 import { backoffMs, sleep } from '../kernel/deadline.ts';
-import { coerceError } from '../kernel/errors.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { createKafka, type KafkaOptions } from './client.ts';
 import { type LogRecord, toLogRecord } from './log-reader.ts';
+
+export interface TopicPartition {
+  readonly topic: string;
+  readonly partition: number;
+}
+
+/** Who works on the records, at their own pace. Nothing here throws. */
+export interface RecordIntake {
+  /** The group has given this member exactly these partitions, each from its committed offset on: what it had before is void. */
+  assigned(partitions: readonly TopicPartition[]): void;
+  /** Records of one partition, in order, behind those offered before. */
+  offer(records: readonly LogRecord[]): void;
+  /** Resolves when there is room for more, or after `timeoutMs`; tells whether there is. */
+  waitForRoom(timeoutMs: number): Promise<boolean>;
+  /** For each partition with records since the assignment: the first offset that is not done with. */
+  committable(): ReadonlyArray<TopicPartition & { readonly offset: bigint }>;
+}
 
 export interface GroupConsumerOptions {
   readonly kafka: KafkaOptions;
   readonly groupId: string;
   readonly topics: readonly string[];
-  /** Most records handed over at once; default 500. */
-  readonly maxRecords?: number;
   /** Longest pause between attempts. */
   readonly backoffMaxMs: number;
   readonly metrics: Pick<Metrics, 'recordsLagMax' | 'reconnectsTotal'>;
-  /**
-   * Does the work on records of one partition, in order, and resolves when it is done for good: their offset is committed then. While it
-   * rejects it is called again with the same records, after a pause: it must bear that, and give up by itself what cannot succeed.
-   */
-  readonly handle: (records: readonly LogRecord[]) => Promise<void>;
+  readonly intake: RecordIntake;
 }
 
 const SESSION_TIMEOUT_MS = 10_000;
 const HEARTBEAT_INTERVAL_MS = 2_000;
 const FETCH_WAIT_MS = 250;
+const ROOM_WAIT_MS = 500;
+const COMMIT_INTERVAL_MS = 100;
 const BACKOFF_BASE_MS = 100;
+
+type CommitOffsets = EachBatchPayload['commitOffsetsIfNecessary'];
 
 export class GroupConsumer {
   readonly #options: GroupConsumerOptions;
   readonly #stopping = new AbortController();
-  readonly #lags = new Map<string, number>();
+  readonly #ends = new Map<string, bigint>();
+  readonly #committed = new Map<string, bigint>();
+  #commitOffsets: CommitOffsets | null = null;
+  #committing: Promise<void> = Promise.resolve();
   #running: Promise<void> | undefined;
-  /** Attempts since the last record was handled: the pause grows with it. */
+  /** Attempts since records last came: the pause grows with it. */
   #attempt = 0;
 
   constructor(options: GroupConsumerOptions) {
@@ -51,7 +68,7 @@ export class GroupConsumer {
     this.#running ??= this.#run();
   }
 
-  /** Finishes what is being handled, hands its partitions back and leaves the group. */
+  /** Takes no more records, commits what is done, hands its partitions back and leaves the group. */
   async stop(): Promise<void> {
     this.#stopping.abort();
     await this.#running;
@@ -89,73 +106,91 @@ export class GroupConsumer {
     });
     const ended = Promise.withResolvers<void>();
     consumer.on(consumer.events.CRASH, ({ payload }) => ended.reject(payload.error));
+    consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => this.#assigned(payload.memberAssignment));
     const stop = () => ended.resolve();
     signal.addEventListener('abort', stop, { once: true });
     ended.promise.catch(() => {}); // a crash during the start is met below
+    const committing = setInterval(() => this.#commit(), COMMIT_INTERVAL_MS);
     try {
       await consumer.connect();
       await consumer.subscribe({ topics: [...topics], fromBeginning: true });
       await consumer.run({
         autoCommit: false,
         eachBatchAutoResolve: false,
-        eachBatch: (payload) => this.#handleBatch(consumer, payload),
+        eachBatch: (payload) => this.#handleBatch(payload),
       });
       await ended.promise;
+      await this.#commit();
     } finally {
+      clearInterval(committing);
       signal.removeEventListener('abort', stop);
-      await consumer.disconnect().catch(() => {});
+      await this.#leave(consumer);
     }
   }
 
-  async #handleBatch(consumer: Consumer, payload: EachBatchPayload): Promise<void> {
-    const { batch, heartbeat, resolveOffset } = payload;
-    const { topic, partition } = batch;
-    const maxRecords = this.#options.maxRecords ?? 500;
-    for (let at = 0; at < batch.messages.length; at += maxRecords) {
-      const records = batch.messages
-        .slice(at, at + maxRecords)
-        .map((message) => toLogRecord(topic, partition, message));
-      if (!(await this.#handleUntilDone(payload, records))) return;
-      this.#attempt = 0;
-      const last = records.at(-1);
-      if (last === undefined) return;
-      resolveOffset(String(last.offset));
-      await consumer.commitOffsets([{ topic, partition, offset: String(last.offset + 1n) }]);
-      this.#recordLag(topic, partition, BigInt(batch.highWatermark) - 1n - last.offset);
+  async #leave(consumer: Consumer): Promise<void> {
+    this.#commitOffsets = null;
+    await consumer.disconnect().catch(() => {});
+    this.#assigned({});
+  }
+
+  #assigned(assignment: Readonly<Record<string, number[]>>): void {
+    this.#commitOffsets = null; // the next batch brings one that speaks for the new generation
+    this.#committed.clear();
+    this.#ends.clear();
+    this.#options.intake.assigned(
+      Object.entries(assignment).flatMap(([topic, partitions]) =>
+        partitions.map((partition) => ({ topic, partition })),
+      ),
+    );
+  }
+
+  async #handleBatch({ batch, heartbeat, resolveOffset, commitOffsetsIfNecessary, isRunning }: EachBatchPayload) {
+    const { intake } = this.#options;
+    const { topic, partition, messages } = batch;
+    this.#attempt = 0;
+    this.#commitOffsets = commitOffsetsIfNecessary;
+    this.#ends.set(`${topic}/${partition}`, BigInt(batch.highWatermark));
+    intake.offer(messages.map((message) => toLogRecord(topic, partition, message)));
+    const last = messages.at(-1);
+    if (last !== undefined) resolveOffset(last.offset);
+    // Without room the next fetch waits here; the heartbeat keeps the partitions meanwhile, and throws when they are to be handed over.
+    while (!(await intake.waitForRoom(ROOM_WAIT_MS)) && isRunning() && !this.#stopping.signal.aborted)
       await heartbeat();
-    }
-    this.#recordLag(topic, partition, BigInt(batch.offsetLag())); // the commit marker behind the last record counts as read
   }
 
-  /** False when the partition is no longer ours or we are to stop: then nothing is committed and another member begins there. */
-  async #handleUntilDone(
-    { isRunning, isStale, heartbeat, batch }: EachBatchPayload,
-    records: readonly LogRecord[],
-  ): Promise<boolean> {
-    const { kafka, groupId, handle, backoffMaxMs } = this.#options;
-    for (let attempt = 0; ; attempt++) {
-      if (!isRunning() || isStale() || this.#stopping.signal.aborted) return false;
-      try {
-        await handle(records);
-        return true;
-      } catch (error) {
-        const place = { groupId, topic: batch.topic, partition: batch.partition, offset: String(records[0]?.offset) };
-        kafka.logger.warn(
-          { err: coerceError(error), ...place, attempt },
-          'records were not handled; they are tried again',
-        );
-      }
-      // Below the session's time-out, so that the wait itself does not cost the partition; the heartbeat throws when it is lost.
-      await sleep(
-        Math.min(HEARTBEAT_INTERVAL_MS, backoffMs(attempt, BACKOFF_BASE_MS, backoffMaxMs)),
-        this.#stopping.signal,
-      );
-      await heartbeat();
+  /** Commits what is done; one request at a time, so that an older offset never overtakes a newer one. */
+  #commit(): Promise<void> {
+    this.#committing = this.#committing.then(() => this.#commitNow());
+    return this.#committing;
+  }
+
+  async #commitNow(): Promise<void> {
+    const commitOffsets = this.#commitOffsets;
+    const done = this.#options.intake.committable();
+    this.#recordLag(done);
+    const news = done.filter(({ topic, partition, offset }) => this.#committed.get(`${topic}/${partition}`) !== offset);
+    if (commitOffsets === null || news.length === 0) return;
+    const topics = [...Map.groupBy(news, ({ topic }) => topic)].map(([topic, partitions]) => ({
+      topic,
+      partitions: partitions.map(({ partition, offset }) => ({ partition, offset: String(offset) })),
+    }));
+    try {
+      await commitOffsets({ topics });
+      if (this.#commitOffsets !== commitOffsets && this.#commitOffsets === null) return; // a new assignment came meanwhile
+      for (const { topic, partition, offset } of news) this.#committed.set(`${topic}/${partition}`, offset);
+    } catch (error) {
+      // A rebalance, or a coordinator that is away: the next turn commits, or the next owner repeats what the inbox knows.
+      this.#options.kafka.logger.debug({ err: error, groupId: this.#options.groupId }, 'offsets are not committed');
     }
   }
 
-  #recordLag(topic: string, partition: number, lag: bigint): void {
-    this.#lags.set(`${topic}/${partition}`, Number(lag));
-    this.#options.metrics.recordsLagMax.record(Math.max(...this.#lags.values()));
+  #recordLag(done: ReturnType<RecordIntake['committable']>): void {
+    const lags = done.map(({ topic, partition, offset }) => {
+      const end = this.#ends.get(`${topic}/${partition}`) ?? offset;
+      return Math.max(0, Number(end - offset - 1n)); // the marker of the last transaction counts as read
+    });
+    if (lags.length > 0)
+      this.#options.metrics.recordsLagMax.record(Math.max(...lags), { group: this.#options.groupId });
   }
 }

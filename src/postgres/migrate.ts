@@ -9,7 +9,7 @@ import pg from 'pg';
 import type { Config } from '../config/variables.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { clientConfig } from './connection.ts';
-import { ensurePartitions } from './partitions.ts';
+import { ensureInboxPartitions, ensurePartitions } from './partitions.ts';
 import { ferryErrorOf } from './sqlstate.ts';
 
 /** `ferry` is the product, `commerce` the example module; each is a folder of migrations/. */
@@ -31,7 +31,10 @@ export type MigrationStep =
   | { readonly kind: 'partitions'; readonly created: number }
   | { readonly kind: 'publication'; readonly name: string };
 
-export type MigrateSettings = Pick<Config, 'DATABASE_URL' | 'POSTGRES_TLS' | 'PUBLICATION_NAME'>;
+export type MigrateSettings = Pick<
+  Config,
+  'DATABASE_URL' | 'POSTGRES_TLS' | 'PUBLICATION_NAME' | 'INBOX_RETENTION_DAYS'
+>;
 
 const MIGRATIONS_DIR = join(import.meta.dirname, '..', '..', 'migrations');
 /** Key of the advisory lock: the bytes of `ferry` and `mig`. Locks of Ferry that depend on data use other keys. */
@@ -93,7 +96,8 @@ export async function migrate(
     await client.query(BOOTSTRAP);
     for (const set of sets) await applySet(client, set, report);
     await ensurePublication(client, config.PUBLICATION_NAME, report);
-    const created = await ensurePartitions(client);
+    const created =
+      (await ensurePartitions(client)) + (await ensureInboxPartitions(client, config.INBOX_RETENTION_DAYS));
     if (created > 0) report({ kind: 'partitions', created });
   } catch (error) {
     throw ferryErrorOf(error) ?? error;

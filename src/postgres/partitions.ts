@@ -1,4 +1,4 @@
-/** The outbox's daily partitions: making those of the coming days, and telling how far they reach. */
+/** The daily partitions of outbox and inbox: making those of the coming days, dropping the inbox's oldest, telling how far they reach. */
 import { backoffMs, sleep } from '../kernel/deadline.ts';
 import type { Queryable } from './connection.ts';
 import { sqlStateOf } from './sqlstate.ts';
@@ -12,16 +12,28 @@ const LOCK_NOT_AVAILABLE = '55P03';
 const ATTEMPTS = 20;
 
 /**
- * Makes the partitions that are missing for the coming 30 days; returns how many. Call it at start and daily. It locks the outbox for
- * some milliseconds and waits for that lock only shortly, so it tries up to 20 times.
+ * Makes the outbox's partitions that are missing for the coming 30 days; returns how many. Call it at start and daily. It locks the outbox
+ * for some milliseconds and waits for that lock only shortly, so it tries up to 20 times.
  */
-export async function ensurePartitions(db: Queryable): Promise<number> {
+export function ensurePartitions(db: Queryable): Promise<number> {
+  return countUnderLock(db, 'select ferry.ensure_partitions($1) as count', [PARTITION_DAYS_AHEAD]);
+}
+
+/** As `ensurePartitions`, for the inbox; its first partitions reach back by `daysBack`, so that a backlog can be consumed. */
+export function ensureInboxPartitions(db: Queryable, daysBack: number): Promise<number> {
+  return countUnderLock(db, 'select ferry.ensure_inbox_partitions($1, $2) as count', [daysBack, PARTITION_DAYS_AHEAD]);
+}
+
+/** Forgets what was consumed of events recorded more than `daysKept` days ago; returns how many partitions that was. */
+export function dropInboxPartitions(db: Queryable, daysKept: number): Promise<number> {
+  return countUnderLock(db, 'select ferry.drop_inbox_partitions($1) as count', [daysKept]);
+}
+
+async function countUnderLock(db: Queryable, statement: string, values: number[]): Promise<number> {
   for (let attempt = 1; ; attempt++) {
     try {
-      const { rows } = await db.query<{ created: number }>('select ferry.ensure_partitions($1) as created', [
-        PARTITION_DAYS_AHEAD,
-      ]);
-      return rows[0]?.created ?? 0;
+      const { rows } = await db.query<{ count: number }>(statement, values);
+      return rows[0]?.count ?? 0;
     } catch (error) {
       if (sqlStateOf(error) !== LOCK_NOT_AVAILABLE || attempt === ATTEMPTS) throw error;
       await sleep(backoffMs(attempt, 100, 2_000));
@@ -32,11 +44,24 @@ export async function ensurePartitions(db: Queryable): Promise<number> {
 const UPKEEP_INTERVAL_MS = 6 * 3_600_000;
 
 /**
- * Makes missing partitions now and every six hours, so that a service that is never restarted does not run out of them. Failures go to
- * `onError` and are tried again at the next turn. Returns how to stop; the timer keeps no process alive.
+ * Makes the outbox's missing partitions now and every six hours, so that a service that is never restarted does not run out of them.
+ * Failures go to `onError` and are tried again at the next turn. Returns how to stop; the timer keeps no process alive.
  */
 export function keepPartitions(db: Queryable, onError: (error: unknown) => void): () => void {
-  const turn = () => void ensurePartitions(db).catch(onError);
+  return everySixHours(() => ensurePartitions(db), onError);
+}
+
+/** As `keepPartitions`, for the inbox: makes new days and drops those older than `daysKept`. */
+export function keepInboxPartitions(db: Queryable, daysKept: number, onError: (error: unknown) => void): () => void {
+  const turn = async () => {
+    await ensureInboxPartitions(db, daysKept);
+    await dropInboxPartitions(db, daysKept);
+  };
+  return everySixHours(turn, onError);
+}
+
+function everySixHours(work: () => Promise<unknown>, onError: (error: unknown) => void): () => void {
+  const turn = () => void work().catch(onError);
   turn();
   const timer = setInterval(turn, UPKEEP_INTERVAL_MS);
   timer.unref();

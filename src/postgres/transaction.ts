@@ -12,6 +12,11 @@ export interface TransactionOptions {
   readonly isolation?: Isolation;
   /** How often the whole transaction is run again after 40001 or 40P01; default 5. */
   readonly retries?: number;
+  /**
+   * Ends the transaction when it fires, whatever `work` is doing: its connection is closed, which rolls it back, and the signal's reason is
+   * thrown. A statement that is running goes on in the server until that notices.
+   */
+  readonly signal?: AbortSignal;
 }
 
 /**
@@ -27,7 +32,7 @@ export async function transaction<T>(
   const retries = options.retries ?? 5;
   for (let attempt = 0; ; attempt++) {
     try {
-      return await runOnce(pool, work, options.isolation ?? 'read committed');
+      return await runOnce(pool, work, options.isolation ?? 'read committed', options.signal);
     } catch (error) {
       if (!isRetryableTransaction(error)) throw error;
       if (attempt === retries) {
@@ -38,24 +43,50 @@ export async function transaction<T>(
   }
 }
 
-async function runOnce<T>(pool: pg.Pool, work: (tx: Queryable) => Promise<T>, isolation: Isolation): Promise<T> {
+async function runOnce<T>(
+  pool: pg.Pool,
+  work: (tx: Queryable) => Promise<T>,
+  isolation: Isolation,
+  signal?: AbortSignal,
+): Promise<T> {
   const client = await pool.connect();
   let broken: Error | undefined;
   try {
     await client.query(`begin isolation level ${isolation}`);
-    const result = await work(client);
+    const result = await orAborted(work(client), signal);
     const { command } = await client.query('commit');
     // After a statement that failed and whose error `work` swallowed, Postgres answers COMMIT with ROLLBACK and no error.
     if (command !== 'COMMIT') throw new Error('the transaction had failed before its commit: nothing was written');
     return result;
   } catch (error) {
-    try {
-      await client.query('rollback');
-    } catch (cause) {
-      broken = coerceError(cause); // the pool must not hand this connection out again
-    }
+    if (signal?.aborted === true) broken = coerceError(error);
+    else broken = await rollback(client);
     throw error;
   } finally {
     client.release(broken);
+  }
+}
+
+/** The error that says why the pool must not hand this connection out again, if it must not. */
+async function rollback(client: pg.PoolClient): Promise<Error | undefined> {
+  try {
+    await client.query('rollback');
+    return undefined;
+  } catch (cause) {
+    return coerceError(cause);
+  }
+}
+
+async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return work;
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(signal.reason);
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort, { once: true });
+  work.catch(() => {}); // it may fail after the race is over
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
   }
 }

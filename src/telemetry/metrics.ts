@@ -18,8 +18,8 @@ const DURATION_BOUNDARIES = [
 const BATCH_BOUNDARIES = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000];
 
 export interface Metrics {
-  /** Records that the furthest-behind partition has not yet been read of, by a consumer of this process. */
-  readonly recordsLagMax: Gauge;
+  /** Records that the furthest-behind partition has not yet been read of, by a consumer of this process. `group` is one of the configuration's. */
+  readonly recordsLagMax: Gauge<{ group: string }>;
   readonly slotLagBytes: Gauge;
   readonly slotLagSeconds: Gauge;
   readonly walSafeBytes: Gauge;
@@ -40,7 +40,17 @@ export interface Metrics {
   readonly relayState: Gauge<{ state: string }>;
   /** Questions to the schema registry: known schemas need none. */
   readonly registryRequestsTotal: Counter<{ outcome: 'learnt' | 'unchanged' | 'unavailable' }>;
-  readonly inboxEventsTotal: Counter<{ result: 'applied' | 'duplicate' }>;
+  readonly inboxEventsTotal: Counter<{ group: string; result: 'applied' | 'duplicate' }>;
+  /** One piece of work of a consumer: reading, handlers, commit. */
+  readonly consumerBatchSeconds: Histogram<{ group: string }>;
+  readonly consumerQueuedEvents: Gauge<{ group: string }>;
+  readonly handlerRetriesTotal: Counter<{ group: string }>;
+  readonly consumerDeadLettersTotal: Counter<{
+    group: string;
+    cause: 'failed' | 'unreadable' | 'too-old' | 'blocked';
+  }>;
+  /** How long reads were held back for their position; `result` says how it ended. */
+  readonly positionWaitSeconds: Histogram<{ result: 'applied' | 'relay-behind' | 'consumers-behind' | 'unknown' }>;
   readonly httpRequestDurationSeconds: Histogram<{
     method: string;
     route: string;
@@ -93,6 +103,18 @@ export function createMetrics(meter: Meter): Metrics {
       'Questions to the schema registry, by outcome',
     ),
     inboxEventsTotal: counter('ferry_inbox_events_total', '{event}', 'Events that consumers applied or found applied'),
+    positionWaitSeconds: duration('ferry_position_wait_seconds', 'Reads held back until their position was applied'),
+    consumerBatchSeconds: duration(
+      'ferry_consumer_batch_duration_seconds',
+      'One transaction of a consumer: decoding, handlers, commit',
+    ),
+    consumerQueuedEvents: gauge('ferry_consumer_queued_events', '{event}', 'Events read and not yet done with'),
+    handlerRetriesTotal: counter('ferry_handler_retries_total', '{retry}', 'Events tried again after a handler failed'),
+    consumerDeadLettersTotal: counter(
+      'ferry_consumer_dead_letters_total',
+      '{event}',
+      'Events that consumers dead-lettered, by cause',
+    ),
     httpRequestDurationSeconds: duration('ferry_http_request_duration_seconds', 'HTTP requests by route template'),
   };
 }

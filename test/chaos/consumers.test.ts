@@ -28,7 +28,7 @@ describe('the projection under SIGKILL', () => {
   });
 
   async function applied(): Promise<number> {
-    const { rows } = await proof.pool.query<{ count: number }>('select count(*)::int as count from commerce.inbox');
+    const { rows } = await proof.pool.query<{ count: number }>('select count(*)::int as count from ferry.inbox');
     return rows[0]?.count ?? 0;
   }
 

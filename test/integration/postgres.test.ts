@@ -32,6 +32,7 @@ describe('migrate', () => {
       DATABASE_URL: await emptyDatabase(),
       POSTGRES_TLS: 'auto' as const,
       PUBLICATION_NAME: 'ferry_other',
+      INBOX_RETENTION_DAYS: 30,
     };
     const runs = await Promise.all([1, 2, 3].map(() => migrate(config, ['ferry', 'commerce'])));
     const working = runs.filter((steps) => steps.length > 0);
@@ -60,6 +61,7 @@ describe('migrate', () => {
       DATABASE_URL: await emptyDatabase(),
       POSTGRES_TLS: 'auto' as const,
       PUBLICATION_NAME: 'ferry_outbox',
+      INBOX_RETENTION_DAYS: 30,
     };
     await migrate(config, ['ferry']);
     await runSql(config.DATABASE_URL, `update ferry.schema_migration set checksum = 'other' where number = 1`);
@@ -74,7 +76,9 @@ describe('migrate', () => {
     const attempt = (change: (url: URL) => void, POSTGRES_TLS: 'auto' | 'on' = 'auto') => {
       const url = new URL(stack.databaseUrl);
       change(url);
-      return migrate({ DATABASE_URL: url.toString(), POSTGRES_TLS, PUBLICATION_NAME: 'p' }, ['ferry']);
+      return migrate({ DATABASE_URL: url.toString(), POSTGRES_TLS, PUBLICATION_NAME: 'p', INBOX_RETENTION_DAYS: 30 }, [
+        'ferry',
+      ]);
     };
     const wrong = async (work: Promise<unknown>, message: RegExp) => {
       await assert.rejects(
@@ -101,7 +105,12 @@ describe('migrate', () => {
   });
 
   it('names the database when it cannot be reached', async () => {
-    const config = { DATABASE_URL: 'postgres://x@127.0.0.1:1/x', POSTGRES_TLS: 'auto' as const, PUBLICATION_NAME: 'p' };
+    const config = {
+      DATABASE_URL: 'postgres://x@127.0.0.1:1/x',
+      POSTGRES_TLS: 'auto' as const,
+      PUBLICATION_NAME: 'p',
+      INBOX_RETENTION_DAYS: 30,
+    };
     await assert.rejects(migrate(config, ['ferry']), { code: 'PART_UNREACHABLE' });
   });
 });

@@ -47,7 +47,7 @@ describe('the projection of orders per customer', () => {
 
   async function applied(): Promise<number> {
     const { rows } = await proof.pool.query<{ count: number }>(
-      'select count(*)::int as count from commerce.inbox where consumer_group = $1',
+      'select count(*)::int as count from ferry.inbox where consumer_group = $1',
       [group],
     );
     return rows[0]?.count ?? 0;

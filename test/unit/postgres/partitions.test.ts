@@ -8,7 +8,7 @@ const failing = (code: string, times: number) => {
   const db: Queryable = {
     async query<R>() {
       if (left-- > 0) throw Object.assign(new Error('no'), { code });
-      return { rows: [{ created: 3 }] as R[], rowCount: 1 };
+      return { rows: [{ count: 3 }] as R[], rowCount: 1 };
     },
   };
   return db;

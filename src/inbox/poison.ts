@@ -1,0 +1,115 @@
+/**
+ * Brings events that cannot be applied to the group's dead-letter topic, and notes it in the inbox. The record is appended first: a crash
+ * between the two leaves a second copy of it in the topic, never none, and whoever reads it finds the same event id.
+ */
+import type { Pool } from '../postgres/connection.ts';
+import { transaction } from '../postgres/transaction.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { type ConsumedEvent, identityOf } from './consumed-event.ts';
+import type { DeadLetter, DeadLetters } from './dead-letters.ts';
+import type { Failure } from './failure.ts';
+import type { Horizon } from './horizon.ts';
+import { claim, type InboxEntry, known, park } from './inbox-store.ts';
+import type { QueuedRecord } from './key-scheduler.ts';
+
+/** What becomes of a key whose event could not be applied: `park` lets the later ones follow it, so that their order is kept. */
+export type PoisonPolicy = 'park' | 'dead-letter';
+
+export interface PoisonRecord {
+  readonly queued: QueuedRecord;
+  readonly failure: Failure;
+  /** Null when no event could be made of the record, or the inbox cannot tell whether it was applied. */
+  readonly event: ConsumedEvent | null;
+}
+
+export interface PoisonOptions {
+  readonly pool: Pool;
+  readonly group: string;
+  readonly policy: PoisonPolicy;
+  readonly deadLetters: DeadLetters;
+  readonly horizon: Horizon;
+  readonly metrics: Pick<Metrics, 'consumerDeadLettersTotal'>;
+}
+
+export class PoisonDesk {
+  readonly #options: PoisonOptions;
+
+  constructor(options: PoisonOptions) {
+    this.#options = options;
+  }
+
+  /** Resolves with those whose key is parked now. Rejects while Kafka or Postgres is away; repeat it then. */
+  async deadLetter(poisoned: readonly PoisonRecord[]): Promise<Array<{ queued: QueuedRecord; eventId: string }>> {
+    const { group, policy, deadLetters, pool, metrics } = this.#options;
+    const positions = await deadLetters.send(poisoned.map((poisoned) => letterOf(poisoned)));
+    const parked: Array<{ queued: QueuedRecord; eventId: string }> = [];
+    await transaction(pool, async (tx) => {
+      parked.length = 0;
+      for (const [i, { queued, failure }] of poisoned.entries()) {
+        const entry = this.#entryOf(queued);
+        const first = positions[i];
+        if (entry === null || first === undefined) continue;
+        const { topic, partition, key } = queued.record;
+        const parks = policy === 'park' && key !== null;
+        const claimed = await claim(tx, group, [entry], parks ? 'parked' : 'dead-lettered');
+        if (!parks || claimed.size === 0) continue; // another member has dealt with it meanwhile
+        const cause = { eventId: entry.id, errorCode: failure.code };
+        await park(tx, group, { topic, partition, key, ...cause, events: 1, first });
+        parked.push({ queued, eventId: entry.id });
+      }
+    });
+    for (const { failure } of poisoned) metrics.consumerDeadLettersTotal.add(1, { group, cause: causeOf(failure) });
+    return parked;
+  }
+
+  /** Events of one parked key, which follow `blockedBy`. Those that the inbox has are left out. Rejects as `deadLetter` does. */
+  async follow(records: readonly QueuedRecord[], blockedBy: string): Promise<void> {
+    const { group, deadLetters, pool, metrics } = this.#options;
+    const entries = records.map((queued) => ({ queued, entry: this.#entryOf(queued) }));
+    const listed = entries.flatMap(({ entry }) => (entry === null ? [] : [entry]));
+    const dealtWith = listed.length === 0 ? new Set<string>() : await known(pool, group, listed);
+    const open = entries.filter(({ entry }) => entry === null || !dealtWith.has(entry.id));
+    const source = open[0]?.queued.record;
+    if (source === undefined || source.key === null) return;
+    const positions = await deadLetters.send(open.map(({ queued }) => followerOf(queued, blockedBy)));
+    const { topic, partition, key } = source;
+    await transaction(pool, async (tx) => {
+      const followers = open.flatMap(({ entry }) => (entry === null ? [] : [entry]));
+      const claimed = await claim(tx, group, followers, 'parked');
+      const first = positions[open.findIndex(({ entry }) => entry !== null && claimed.has(entry.id))];
+      if (first === undefined) return;
+      const cause = { eventId: blockedBy, errorCode: 'KEY_PARKED' };
+      await park(tx, group, { topic, partition, key, ...cause, events: claimed.size, first });
+    });
+    metrics.consumerDeadLettersTotal.add(open.length, { group, cause: 'blocked' });
+  }
+
+  /** Null for what the inbox cannot hold: no event id, or too old. It is in the dead-letter topic only, and holds up nobody. */
+  #entryOf({ record }: QueuedRecord): InboxEntry | null {
+    const identity = identityOf(record);
+    return identity === null || this.#options.horizon.isTooOld(identity.recordedAt) ? null : identity;
+  }
+}
+
+function letterOf({ queued, failure }: PoisonRecord): DeadLetter {
+  return {
+    record: queued.record,
+    failure: failure.stack === '' ? { code: failure.code, type: failure.type, message: failure.message } : failure,
+    retries: Math.max(0, queued.failures - 1),
+    firstFailedAtMs: queued.firstFailedAtMs === 0 ? Date.now() : queued.firstFailedAtMs,
+    replayable: failure.kind === 'transient',
+    blockedBy: null,
+  };
+}
+
+function followerOf({ record }: QueuedRecord, blockedBy: string): DeadLetter {
+  const message = `an earlier event of this key (${blockedBy}) is parked`;
+  const failure = { code: 'KEY_PARKED', type: 'KeyParked', message };
+  return { record, failure, retries: 0, firstFailedAtMs: Date.now(), replayable: true, blockedBy };
+}
+
+/** A closed set, for a metric. */
+function causeOf({ code, type }: Failure): 'unreadable' | 'too-old' | 'failed' {
+  if (code === 'TOO_OLD_TO_DEDUPE') return 'too-old';
+  return type === 'UnreadableRecord' ? 'unreadable' : 'failed';
+}
