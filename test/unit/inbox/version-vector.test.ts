@@ -162,11 +162,11 @@ function converges<T>({ initial, write, merge }: Kind<T>, copyCount: number) {
     const nodes = ['a', 'b', 'c'].slice(0, copyCount);
     const copies: Array<Versioned<T>> = nodes.map(() => ({ value: initial, vector: {} }));
     const sent: Array<Versioned<T>> = [];
-    const valueOf = new Map<string, T>();
+    const seen = new Map<string, T>();
     const enter = (at: number, state: Versioned<T>) => {
       const text = formatVector(state.vector);
-      assert.deepEqual(state.value, valueOf.get(text) ?? state.value);
-      valueOf.set(text, state.value);
+      assert.deepEqual(state.value, seen.get(text) ?? state.value);
+      seen.set(text, state.value);
       copies[at] = state;
       return state;
     };
