@@ -7,17 +7,20 @@ import { findCustomer } from '../domain/commerce/repository.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { transaction } from '../postgres/transaction.ts';
 import { AmountText, answers, CurrencyCode, CustomerId, closed } from './contract.ts';
+import { tellPosition, WRITTEN } from './position.ts';
 import { actorOf, type RouteDeps } from './route-deps.ts';
 
 const CustomerParams = Type.Object({ id: CustomerId });
 const CreditBody = Type.Object({ currency: CurrencyCode, creditLimit: AmountText }, closed);
-const CustomerSchema = Type.Object({
+const customerFields = {
   id: CustomerId,
   currency: CurrencyCode,
   creditLimit: AmountText,
   creditReserved: AmountText,
   creditAvailable: AmountText,
-});
+};
+const CustomerSchema = Type.Object(customerFields);
+const WrittenCustomerSchema = Type.Object(customerFields, WRITTEN);
 
 export function customerRoutes(deps: RouteDeps): FastifyPluginCallbackTypebox {
   return (app, _options, done) => {
@@ -31,13 +34,15 @@ export function customerRoutes(deps: RouteDeps): FastifyPluginCallbackTypebox {
           summary: 'Make a customer, or change its credit limit',
           params: CustomerParams,
           body: CreditBody,
-          response: answers({ 200: CustomerSchema }, [400, 401, 403, 422, 503]),
+          response: answers({ 200: WrittenCustomerSchema }, [400, 401, 403, 422, 503]),
         },
       },
-      async (request) => {
+      async (request, reply) => {
         const { currency, creditLimit } = request.body;
         const command = { customerId: request.params.id, currency, creditLimit: parseAmount(creditLimit) };
-        return resourceOf(await transaction(deps.pool, (tx) => setCustomerCredit(tx, actorOf(request), command)));
+        const customer = await transaction(deps.pool, (tx) => setCustomerCredit(tx, actorOf(request), command));
+        await tellPosition(reply, deps.pool);
+        return resourceOf(customer);
       },
     );
 

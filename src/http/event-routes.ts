@@ -6,6 +6,7 @@ import type { EventId } from '../kernel/event-id.ts';
 import { eventStatus } from '../outbox/event-status.ts';
 import { answers, closed, IdempotencyHeaders, text, UuidV7 } from './contract.ts';
 import { answerOnce } from './idempotency.ts';
+import { WRITTEN } from './position.ts';
 import { actorOf, type RouteDeps } from './route-deps.ts';
 
 const EventBody = Type.Object(
@@ -30,10 +31,13 @@ const EventBody = Type.Object(
   },
   closed,
 );
-const WrittenEventSchema = Type.Object({
-  id: UuidV7,
-  aggregateVersion: Type.Integer({ minimum: 1, description: 'One more than the aggregate’s event before.' }),
-});
+const WrittenEventSchema = Type.Object(
+  {
+    id: UuidV7,
+    aggregateVersion: Type.Integer({ minimum: 1, description: 'One more than the aggregate’s event before.' }),
+  },
+  WRITTEN,
+);
 const EventStatusSchema = Type.Object({ id: UuidV7, status: Type.Enum(['pending', 'published', 'dead-lettered']) });
 const EventParams = Type.Object({ id: UuidV7 });
 

@@ -12,6 +12,7 @@ import { ferryErrorOf } from '../postgres/sqlstate.ts';
 import { transaction } from '../postgres/transaction.ts';
 import { principalOf } from './authentication.ts';
 import { findAnswer, type StoredAnswer, storeAnswer, tryLockKey } from './idempotency-store.ts';
+import { tellPosition } from './position.ts';
 import { PROBLEM_TYPE, problemOf } from './problem.ts';
 
 export interface Answer {
@@ -67,6 +68,7 @@ export async function answerOnce(
   });
 
   if (replayed) reply.header('idempotency-replayed', 'true');
+  if (answer.status < 400) await tellPosition(reply, idempotency.pool);
   if (answer.location !== null) reply.header('location', answer.location);
   const type = answer.status < 400 ? 'application/json; charset=utf-8' : PROBLEM_TYPE;
   reply.code(answer.status).header('content-type', type).send(answer.body);

@@ -26,6 +26,7 @@ import {
   UuidV7,
 } from './contract.ts';
 import { answerOnce } from './idempotency.ts';
+import { WRITTEN } from './position.ts';
 import { actorOf, type RouteDeps } from './route-deps.ts';
 
 const LineSchema = Type.Object(
@@ -81,10 +82,13 @@ const OrderSchema = Type.Object({
   shippingAddress: Type.Union([AddressSchema, Type.Null()]),
   lines: Type.Array(LineSchema),
 });
-const OrderChangeSchema = Type.Object({
-  ...orderFields,
-  eventId: Type.String({ ...UuidV7, description: 'The event that tells of the change; see /v1/events/{id}/status.' }),
-});
+const OrderChangeSchema = Type.Object(
+  {
+    ...orderFields,
+    eventId: Type.String({ ...UuidV7, description: 'The event that tells of the change; see /v1/events/{id}/status.' }),
+  },
+  WRITTEN,
+);
 const OrderPageSchema = Type.Object({
   orders: Type.Array(OrderSummarySchema),
   nextCursor: Type.Union([Type.String(), Type.Null()], { description: 'Null on the last page.' }),

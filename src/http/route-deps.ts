@@ -1,15 +1,24 @@
 /** What routes work with. */
 import type { FastifyRequest } from 'fastify';
 import type { Actor } from '../domain/audit.ts';
+import type { UntilApplied } from '../inbox/position-gate.ts';
 import type { EventWriter } from '../outbox/event-writer.ts';
 import type { Pool } from '../postgres/connection.ts';
 import { principalOf } from './authentication.ts';
 import type { Idempotency } from './idempotency.ts';
 
+/** For each projection that is read here, how a read waits for a position. */
+export interface Projections {
+  readonly ordersPerCustomer: UntilApplied;
+}
+
 export interface RouteDeps {
   readonly pool: Pool;
   readonly events: EventWriter;
   readonly idempotency: Idempotency;
+  readonly projections: Projections;
+  /** The server is to stop: what is held back is answered now. */
+  readonly stopping: AbortSignal;
   /** The relay whose progress an event's status tells. */
   readonly relayName: string;
 }

@@ -18,9 +18,10 @@ import { idempotencyKeyOf } from './idempotency.ts';
 import { purgeExpired, sharedSecret } from './idempotency-store.ts';
 import { describeContract } from './openapi.ts';
 import { orderRoutes } from './order-routes.ts';
+import { orderTotalsRoutes } from './order-totals-routes.ts';
 import { type ProbeDeps, probeRoutes } from './probe-routes.ts';
 import { sendProblem } from './problem.ts';
-import type { RouteDeps } from './route-deps.ts';
+import type { Projections, RouteDeps } from './route-deps.ts';
 import { registerTracing } from './tracing.ts';
 
 export type { FastifyInstance as HttpServer } from 'fastify';
@@ -32,6 +33,7 @@ export interface HttpDeps extends Omit<ProbeDeps, 'db'> {
   >;
   readonly pool: Pool;
   readonly events: EventWriter;
+  readonly projections: Projections;
   readonly logger: Logger;
   readonly tracer: Tracer;
   readonly metrics: Pick<Metrics, 'httpRequestDurationSeconds'>;
@@ -83,6 +85,8 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
   const routeDeps: RouteDeps = {
     pool: deps.pool,
     events: deps.events,
+    projections: deps.projections,
+    stopping: signalStop(app),
     relayName: deps.config.RELAY_NAME,
     idempotency: {
       pool: deps.pool,
@@ -96,6 +100,7 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
   if (deps.modules.includes('commerce')) {
     await app.register(orderRoutes(routeDeps));
     await app.register(customerRoutes(routeDeps));
+    await app.register(orderTotalsRoutes(routeDeps));
   }
   purgeRegularly(app, deps);
   return app;
@@ -116,6 +121,23 @@ function acceptExactJson(app: FastifyInstance): void {
       done(new FerryError('MALFORMED_REQUEST', 'the body is not well-formed JSON', { cause }));
     }
   });
+}
+
+/**
+ * Fires when the server begins to stop: whoever holds a request back answers it. A connection that was in use at that moment ends with its
+ * answer; kept alive it would hold up the stop for as long as a client may keep one.
+ */
+function signalStop(app: FastifyInstance): AbortSignal {
+  const stopping = new AbortController();
+  app.addHook('preClose', (done) => {
+    stopping.abort();
+    done();
+  });
+  app.addHook('onSend', (_request, reply, _payload, done) => {
+    if (stopping.signal.aborted) reply.header('connection', 'close');
+    done();
+  });
+  return stopping.signal;
 }
 
 /** Every POST, before its body is looked at. */

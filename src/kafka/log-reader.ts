@@ -33,6 +33,8 @@ export interface PartitionRange {
 
 const FETCH_MAX_BYTES = 4_194_304;
 const FETCH_WAIT_MS = 250;
+/** For a look at what comes next: a few batches; Kafka gives at least one, however large. */
+const LOOK_MAX_BYTES = 16_384;
 const LATEST = -1;
 const EARLIEST = -2;
 
@@ -95,6 +97,23 @@ export class LogReader {
     }
   }
 
+  /**
+   * Offset of the first committed record of a range; `to` if it has none: a range may hold nothing but the marks of transactions. Null
+   * while that cannot be said, because a transaction is open in it. Waits for nothing.
+   */
+  async firstRecord({ topic, partition, from, to }: PartitionRange): Promise<bigint | null> {
+    let offset = from;
+    while (offset < to) {
+      const fetched = await this.#fetch(topic, partition, offset, { waitMs: 0, maxBytes: LOOK_MAX_BYTES });
+      const [first] = committed(fetched, offset);
+      if (first !== undefined) return BigInt(first.offset) < to ? BigInt(first.offset) : to;
+      const next = nextOffset(fetched, offset);
+      if (next === offset) return null;
+      offset = next;
+    }
+    return to;
+  }
+
   /** The committed records of all partitions of the topics, one partition after the other, up to the high watermarks of now. */
   async *readAll(topics: readonly string[], timeoutMs: number): AsyncGenerator<LogRecord> {
     for (const topic of topics) {
@@ -113,7 +132,7 @@ export class LogReader {
       let progressed = false;
       for (const cursor of cursors) {
         if (signal.aborted) return;
-        const fetched = await this.#fetch(cursor.topic, cursor.partition, cursor.offset, 0);
+        const fetched = await this.#fetch(cursor.topic, cursor.partition, cursor.offset, { waitMs: 0 });
         for (const message of committed(fetched, cursor.offset))
           yield toLogRecord(cursor.topic, cursor.partition, message);
         const next = nextOffset(fetched, cursor.offset);
@@ -151,17 +170,17 @@ export class LogReader {
     topic: string,
     partition: number,
     offset: bigint,
-    maxWaitTime = FETCH_WAIT_MS,
+    { waitMs = FETCH_WAIT_MS, maxBytes = FETCH_MAX_BYTES } = {},
   ): Promise<FetchedPartition> {
     const meta = this.#cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition);
     if (meta === undefined) throw new Error(`topic ${topic} has no partition ${partition}`);
     const broker = await this.#cluster.findBroker({ nodeId: meta.leader });
     const answer = await broker.fetch({
       isolationLevel: READ_COMMITTED,
-      maxWaitTime,
+      maxWaitTime: waitMs,
       minBytes: 1,
-      maxBytes: FETCH_MAX_BYTES,
-      topics: [{ topic, partitions: [{ partition, fetchOffset: String(offset), maxBytes: FETCH_MAX_BYTES }] }],
+      maxBytes,
+      topics: [{ topic, partitions: [{ partition, fetchOffset: String(offset), maxBytes }] }],
     });
     const fetched = answer.responses[0]?.partitions[0];
     if (fetched === undefined) throw new Error(`the broker's answer says nothing of ${topic}/${partition}`);

@@ -85,6 +85,10 @@ export interface Broker {
   }): Promise<{
     responses: ReadonlyArray<{ topic: string; partitions: ReadonlyArray<{ partition: number; offset: string }> }>;
   }>;
+  /** Of all topics where none is named. */
+  offsetFetch(request: { groupId: string; topics: readonly TopicPartitions[] }): Promise<{
+    responses: ReadonlyArray<{ topic: string; partitions: ReadonlyArray<{ partition: number; offset: string }> }>;
+  }>;
   readonly connectionPool: {
     send(call: {
       request: object;
@@ -116,6 +120,7 @@ const { failure, createErrorFromCode } = require('kafkajs/src/protocol/error') a
   createErrorFromCode(code: number): Error;
 };
 
+export const GROUP_COORDINATOR = 0;
 export const TRANSACTION_COORDINATOR = 1;
 export const READ_UNCOMMITTED = 0;
 export const READ_COMMITTED = 1;

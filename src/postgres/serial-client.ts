@@ -39,6 +39,16 @@ export class SerialClient implements Queryable {
     return result;
   }
 
+  /**
+   * Calls `onNotify` for each NOTIFY on the channel for as long as the connection lives. What it carries is left out: any role may send one.
+   */
+  async listen(channel: string, onNotify: () => void): Promise<void> {
+    this.#client.on('notification', (notification) => {
+      if (notification.channel === channel) onNotify();
+    });
+    await this.query(`listen ${pg.escapeIdentifier(channel)}`);
+  }
+
   /** Safe to call twice. */
   end(): Promise<void> {
     return endClient(this.#client);

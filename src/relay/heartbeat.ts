@@ -10,6 +10,9 @@ import { emitHeartbeat, recordProgress } from './ledger.ts';
 /** Heartbeats under way at once: more mean that the relay is behind, and another would tell nothing new. */
 const MAX_PENDING = 8;
 
+/** Between two heartbeats that were asked for. Anybody may ask, as often as they like: one costs a commit and a Kafka transaction. */
+const REQUEST_INTERVAL_MS = 50;
+
 export class Heartbeat {
   readonly #control: Queryable;
   readonly #relay: string;
@@ -44,5 +47,33 @@ export class Heartbeat {
       this.#pending.delete(nonce);
     }
     if (newest !== undefined) await recordProgress(this.#control, this.#relay, await newest, lsn);
+  }
+}
+
+/**
+ * Heartbeats for those who wait for what is committed to be published, and not until the next regular one. A request that comes too soon is
+ * served when its time has come, and never by the heartbeat before it: what its sender waits for may be newer than that.
+ */
+export class RequestedHeartbeats {
+  readonly #beat: () => void;
+  #lastAtMs = Number.NEGATIVE_INFINITY;
+  #timer: NodeJS.Timeout | null = null;
+
+  constructor(beat: () => void) {
+    this.#beat = beat;
+  }
+
+  request(): void {
+    if (this.#timer !== null) return;
+    const waitMs = Math.max(0, this.#lastAtMs + REQUEST_INTERVAL_MS - performance.now());
+    this.#timer = setTimeout(() => {
+      this.#timer = null;
+      this.#lastAtMs = performance.now();
+      this.#beat();
+    }, waitMs);
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer);
   }
 }

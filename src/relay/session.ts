@@ -6,6 +6,7 @@
 import type { Tracer } from '@opentelemetry/api';
 import type { ChangeStream, OpenChangeStream } from '../events/change-stream.ts';
 import type { EventEncoder } from '../events/encoder.ts';
+import { relayChannel } from '../events/relay-channel.ts';
 import type { TopicRoutes } from '../events/routes.ts';
 import { withDeadline } from '../kernel/deadline.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
@@ -18,7 +19,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { backfill, readPublishedIds } from './backfill.ts';
 import type { BatchLimits } from './batch.ts';
 import { ensureEpoch, type ReadyEpoch } from './epoch.ts';
-import { Heartbeat } from './heartbeat.ts';
+import { Heartbeat, RequestedHeartbeats } from './heartbeat.ts';
 import { Intake } from './intake.ts';
 import { checkWalLevel, countDeadLetters, forgetUnpublishedDeadLetters, markLive, readAllRows } from './ledger.ts';
 import { livenessCheck } from './liveness.ts';
@@ -173,8 +174,14 @@ export class RelaySession {
     };
     const streaming = new Streaming({ intake, factory, publisher, limits, lingerMs, metrics, onCommitted });
     this.#stopping.signal.addEventListener('abort', () => streaming.stop());
-    this.#every(this.#options.heartbeatIntervalMs, () => {
+    const beat = () => {
       withDeadline('a heartbeat', deadAfterMs, heartbeat.beat()).catch(this.#fail); // shows that the control connection lives
+    };
+    const requested = new RequestedHeartbeats(beat);
+    this.#scope.defer('requested heartbeats', () => requested.stop());
+    await control.listen(relayChannel(name), () => requested.request());
+    this.#every(this.#options.heartbeatIntervalMs, () => {
+      beat();
       readPublication(control, publication)
         .then((now) => comparePublication(publication, publicationIdentity, now))
         .catch(this.#fail);

@@ -30,6 +30,7 @@ export async function testServer(options: TestServerOptions): Promise<FastifyIns
     pool,
     events: createEventWriter(options.encoder, routes),
     logger: createLogger({ LOG_LEVEL: 'silent', LOG_FORMAT: 'json' }, { role: 'test' }),
+    projections: { ordersPerCustomer: async () => 'applied' }, // overridden where it matters
     tracer: trace.getTracer('test'),
     metrics: { httpRequestDurationSeconds: { record: () => {} } },
     parts: async () => ({ kafka: { state: 'ok' } }),

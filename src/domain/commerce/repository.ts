@@ -167,3 +167,22 @@ export async function listOrders(db: Queryable, filter: OrderFilter): Promise<Or
   );
   return rows.map(orderOf);
 }
+
+/** What a customer ordered and cancelled in one currency. Amounts are decimals with two places. */
+export interface OrderTotals {
+  readonly currency: Currency;
+  readonly placed: bigint;
+  readonly placedTotal: string;
+  readonly cancelled: bigint;
+  readonly cancelledTotal: string;
+}
+
+/** From the projection that a consumer keeps: as far as that has come. */
+export async function findOrderTotals(db: Queryable, customerId: string): Promise<OrderTotals[]> {
+  const { rows } = await db.query<OrderTotals>(
+    `select currency, placed, placed_total as "placedTotal", cancelled, cancelled_total as "cancelledTotal"
+     from commerce.orders_per_customer where customer_id = $1 order by currency`,
+    [customerId],
+  );
+  return rows;
+}

@@ -145,6 +145,31 @@ describe('read', () => {
   });
 });
 
+describe('firstRecord', () => {
+  test('is the first committed record of any range of any log, by fetches of any size; its end if there is none', async () => {
+    await fc.assert(
+      fc.asyncProperty(steps, fc.nat(), fc.nat(), fc.integer({ min: 1, max: 5 }), async (taken, a, b, maxBatches) => {
+        const log = build(taken);
+        for (const producer of log.openProducers) log.commit(producer);
+        const from = BigInt(a) % (log.end + 1n);
+        const to = from + (BigInt(b) % (log.end - from + 1n));
+        const reader = readerOf((at) => log.fetch(at, maxBatches));
+        const expected = log.committed.find((offset) => offset >= from && offset < to) ?? to;
+        assert.equal(await reader.firstRecord({ topic: 't', partition: 0, from, to }), expected);
+      }),
+    );
+  });
+
+  test('is not known while the transaction that it may belong to is open', async () => {
+    const log = new TransactionLog().write('1').commit('1').write('2');
+    const first = (from: bigint) =>
+      readerOf((at) => log.fetch(at)).firstRecord({ topic: 't', partition: 0, from, to: log.end });
+    assert.deepEqual([await first(0n), await first(1n), await first(2n)], [0n, null, null]);
+    log.abort('2');
+    assert.deepEqual([await first(0n), await first(1n), await first(2n)], [0n, log.end, log.end]);
+  });
+});
+
 describe('ranges', () => {
   function readerAnswering(partitions: readonly number[]): LogReader {
     const broker = scriptedBroker({

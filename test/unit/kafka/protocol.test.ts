@@ -55,6 +55,7 @@ describe('kafkajs 2.2.4', () => {
     const fields = new Set(parametersOf(prototype.fetch));
     for (const name of ['isolationLevel', 'maxWaitTime', 'minBytes', 'maxBytes', 'topics']) assert.ok(fields.has(name));
     assert.deepEqual(parametersOf(prototype.listOffsets), ['replicaId', 'isolationLevel', 'topics']);
+    assert.deepEqual(parametersOf(prototype.offsetFetch), ['groupId', 'topics']);
     const connectionPool = { host: '', port: 0, on() {} };
     const logger = { namespace: () => ({}) };
     assert.equal(new Broker({ connectionPool, logger, nodeId: 1, versions: {} }).connectionPool, connectionPool);

@@ -1,8 +1,8 @@
-/** Heartbeats: bounded in number, and what they tell is only ever what was published. */
+/** Heartbeats: bounded in number and in time, and what they tell is only ever what was published. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Queryable } from '../../../src/postgres/connection.ts';
-import { Heartbeat } from '../../../src/relay/heartbeat.ts';
+import { Heartbeat, RequestedHeartbeats } from '../../../src/relay/heartbeat.ts';
 import { lsn } from '../../support/relay-fixtures.ts';
 
 /** Plays the database: gives each heartbeat a snapshot of its own, and keeps what is recorded as published. */
@@ -75,4 +75,32 @@ test('one that is published before its own answer is here tells its snapshot all
     await Promise.all([beating, published]);
     assert.deepEqual(database.recorded.at(-1)?.[1], `snapshot ${i}`);
   }
+});
+
+test('one that is asked for comes at once; any number of further requests are served together, by one that begins after them', (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  let now = 1_000;
+  t.mock.method(performance, 'now', () => now);
+  const pass = (ms: number) => {
+    now += ms;
+    t.mock.timers.tick(ms);
+  };
+  let beats = 0;
+  const requested = new RequestedHeartbeats(() => {
+    beats += 1;
+  });
+  requested.request();
+  pass(1);
+  assert.equal(beats, 1);
+  for (let i = 0; i < 1_000; i++) requested.request();
+  pass(48);
+  assert.equal(beats, 1);
+  pass(2);
+  assert.equal(beats, 2);
+  pass(1_000);
+  assert.equal(beats, 2, 'nobody asked');
+  requested.request();
+  requested.stop();
+  pass(1_000);
+  assert.equal(beats, 2);
 });
