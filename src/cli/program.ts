@@ -130,6 +130,17 @@ function addEventCommands(command: AddCommand): void {
     }),
   ).addArgument(new Argument('<action>', 'what to do').choices(['check', 'push', 'list']));
   json(
+    command('dlq', 'list keys that consumers have parked, or release one', async () => {
+      return (await import('./dlq-command.ts')).runDlq;
+    }),
+  )
+    .addArgument(new Argument('<action>', 'what to do').choices(['parked', 'release']))
+    .option('--group <group>', 'consumer group (release: required)')
+    .option('--topic <topic>', 'topic of the key (release: required)')
+    .option('--key <key>', 'the key, as `dlq parked` shows it (release: required)')
+    .option('--discard', 'release without the event that could not be applied')
+    .option('--reason <text>', 'why: it stands in ferry.audit (release: required)');
+  json(
     command('relay', 'begin a new epoch after a refusal, with the relay stopped', async () => {
       return (await import('./relay-command.ts')).runRelayReset;
     }),

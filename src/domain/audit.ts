@@ -4,9 +4,9 @@ import type { Queryable } from '../postgres/connection.ts';
 
 /** Who asks, and with which request. */
 export interface Actor {
-  /** Id of the API key. */
+  /** Id of the API key, or `cli:<user>`. */
   readonly principal: string;
-  readonly requestId: string;
+  readonly requestId: string | null;
 }
 
 export interface AuditEntry {
@@ -16,11 +16,13 @@ export interface AuditEntry {
   readonly subject: string;
   /** The event that tells of it, if one does. */
   readonly eventId: EventId | null;
+  /** Why, in the words of an operator; null for what applications do. */
+  readonly reason?: string;
 }
 
 export async function recordAudit(tx: Queryable, actor: Actor, entry: AuditEntry): Promise<void> {
   await tx.query(
-    'insert into ferry.audit (principal, action, subject, event_id, request_id) values ($1, $2, $3, $4, $5)',
-    [actor.principal, entry.action, entry.subject, entry.eventId, actor.requestId],
+    'insert into ferry.audit (principal, action, subject, event_id, request_id, reason) values ($1, $2, $3, $4, $5, $6)',
+    [actor.principal, entry.action, entry.subject, entry.eventId, actor.requestId, entry.reason ?? null],
   );
 }

@@ -1,0 +1,67 @@
+/** `./ferry dlq`: what consumers have set aside, and how it goes on. */
+import { userInfo } from 'node:os';
+import { FerryError } from '../kernel/errors.ts';
+import { listParkedKeys, type ParkedKeyFacts, releaseKey } from '../ops/parked-keys.ts';
+import { createPool, type Pool } from '../postgres/connection.ts';
+import { type CommonOptions, requireAddress, type Session, sessionConfig } from './session.ts';
+import { plainTable } from './terminal.ts';
+
+export interface DlqOptions extends CommonOptions {
+  readonly group?: string;
+  readonly topic?: string;
+  readonly key?: string;
+  readonly discard?: boolean;
+  readonly reason?: string;
+}
+
+/** Throws INVALID_REQUEST naming the option that is missing, NOT_FOUND if the key is not parked. */
+export async function runDlq(session: Session, options: DlqOptions, [action]: readonly string[]): Promise<void> {
+  const config = sessionConfig(session);
+  requireAddress(config, 'DATABASE_URL');
+  const pool = createPool(config, 'ferry dlq', { max: 1 });
+  try {
+    if (action === 'parked') printParked(session, await listParkedKeys(pool, options.group ?? null));
+    else await release(session, pool, options);
+  } finally {
+    await pool.end();
+  }
+}
+
+async function release(session: Session, pool: Pool, options: DlqOptions): Promise<void> {
+  const { discard = false } = options;
+  const request = {
+    group: required(options, 'group'),
+    topic: required(options, 'topic'),
+    key: required(options, 'key'),
+    reason: required(options, 'reason'),
+    discard,
+  };
+  const { eventId } = await releaseKey(pool, { principal: `cli:${userInfo().username}`, requestId: null }, request);
+  if (session.json) return session.terminal.printJson({ ...request, eventId, requested: true });
+  session.terminal.print(
+    `asked for: the consumer applies what waits of ${request.key} within seconds, ${discard ? 'without' : 'beginning with'} event ${eventId};`,
+  );
+  session.terminal.print(
+    '`./ferry dlq parked` shows the key until that is done, or the event that it is parked behind now.',
+  );
+}
+
+function required(options: DlqOptions, name: 'group' | 'topic' | 'key' | 'reason'): string {
+  const value = options[name];
+  if (value !== undefined && value !== '') return value;
+  throw new FerryError('INVALID_REQUEST', `\`./ferry dlq release\` needs --${name}`);
+}
+
+const HEAD = ['group', 'topic', 'key', 'events', 'behind event', 'error', 'parked at', 'release'];
+
+function printParked({ json, terminal }: Session, keys: readonly ParkedKeyFacts[]): void {
+  if (json) {
+    terminal.printJson({ keys: keys.map((key) => ({ ...key, events: Number(key.events) })) });
+    return;
+  }
+  const rows = keys.map((key) => [
+    ...[key.group, key.topic, key.key, String(key.events), key.eventId, key.errorCode, key.parkedAt],
+    key.releaseRequestedAt === null ? '' : 'asked for',
+  ]);
+  terminal.print(keys.length === 0 ? 'no key is parked' : plainTable(rows, HEAD));
+}
