@@ -1,10 +1,10 @@
 /** The example projection: what each customer ordered and cancelled, per currency, kept from the events of the commerce module. */
-import type { OrderCancelled, OrderPlaced } from '../events/generated/payloads.ts';
-import type { TopicRoutes } from '../events/routes.ts';
-import type { Queryable } from '../postgres/connection.ts';
-import type { ConsumedEvent } from './consumed-event.ts';
-import { EventConsumer, type EventConsumerParts } from './event-consumer.ts';
-import { type AnyHandler, handlerMap } from './handler.ts';
+import type { OrderCancelled, OrderPlaced } from '../../events/generated/payloads.ts';
+import type { TopicRoutes } from '../../events/routes.ts';
+import type { ConsumedEvent } from '../../inbox/consumed-event.ts';
+import { EventConsumer, type EventConsumerParts } from '../../inbox/event-consumer.ts';
+import { type AnyHandler, handlerMap } from '../../inbox/handler.ts';
+import type { Queryable } from '../../postgres/connection.ts';
 
 /** What is counted of an order; both events say it, and their schemas guarantee it. */
 type OrderFacts = Pick<OrderPlaced & OrderCancelled, 'customerId' | 'currency' | 'total'>;
