@@ -20,7 +20,8 @@ const LAYERS: ReadonlyArray<readonly string[]> = [
   ['outbox'],
   ['wal', 'relay', 'inbox', 'saga', 'reconcile'],
   ['domain'],
-  ['http', 'ops', 'cli'],
+  ['ops'],
+  ['http', 'cli', 'package'],
   ['app.ts'],
   ['main.ts'],
 ];
