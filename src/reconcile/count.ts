@@ -3,13 +3,14 @@
 import type { EventDecoder } from '../events/decoder.ts';
 import type { Position } from '../events/outbox-event.ts';
 import { HEADER } from '../events/record.ts';
-import { deadLetterTopic, type TopicRoutes } from '../events/routes.ts';
+import type { TopicRoutes } from '../events/routes.ts';
 import type { LogReader, LogRecord, PartitionRange } from '../kafka/log-reader.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { parseLsn } from '../kernel/lsn.ts';
+import { readEventTopics } from '../outbox/event-topics.ts';
 import type { Pool } from '../postgres/connection.ts';
 import { countIntegrity, type IntegrityReport, type PublishedRecord } from './integrity.ts';
-import { readAggregateTypes, readLedger } from './ledger.ts';
+import { readLedger } from './ledger.ts';
 
 export interface CountSources {
   readonly pool: Pool;
@@ -31,18 +32,10 @@ const READ_TIMEOUT_MS = 90_000;
  */
 export async function countEvents(sources: CountSources): Promise<IntegrityReport> {
   const ranges: PartitionRange[] = [];
-  for (const topic of await eventTopics(sources)) {
+  for (const topic of await readEventTopics(sources.pool, sources.routes)) {
     if (await sources.topicExists(topic)) ranges.push(...(await sources.log.ranges(topic)));
   }
   return countIntegrity(readLedger(sources.pool), readRecords(sources, ranges));
-}
-
-/** The topics of the outbox's aggregate types with their dead-letter topics. */
-async function eventTopics({ pool, routes }: CountSources): Promise<Set<string>> {
-  const topics = new Set(routes.configured());
-  for (const aggregateType of await readAggregateTypes(pool))
-    topics.add(routes.tryTopicOf(aggregateType) ?? routes.unrouted);
-  return new Set([...topics].flatMap((topic) => [topic, deadLetterTopic(topic)]));
 }
 
 async function* readRecords(

@@ -1,14 +1,8 @@
 /** Reads the outbox as a ledger: a few thousand rows at a time, in one snapshot. */
-import type { Pool, Queryable } from '../postgres/connection.ts';
+import type { Pool } from '../postgres/connection.ts';
 import type { LedgerRow } from './integrity.ts';
 
 const ROWS_PER_FETCH = 10_000;
-
-/** Aggregate types that have events: they say which topics to read. */
-export async function readAggregateTypes(database: Queryable): Promise<string[]> {
-  const { rows } = await database.query<{ aggregatetype: string }>('select distinct aggregatetype from ferry.outbox');
-  return rows.map((row) => row.aggregatetype);
-}
 
 /**
  * Every committed row of one snapshot. `row_security = off` makes a policy that would hide rows an error instead of a lower count. The

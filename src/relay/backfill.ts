@@ -4,13 +4,14 @@
  * At the first start those are the rows written before the relay; after a reset, whatever of them Kafka does not hold already.
  */
 import type { Position } from '../events/outbox-event.ts';
-import { deadLetterTopic, type TopicRoutes } from '../events/routes.ts';
+import type { TopicRoutes } from '../events/routes.ts';
+import { readEventTopics } from '../outbox/event-topics.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { BatchEntry, BatchLimits } from './batch.ts';
 import { backfillLsn } from './checkpoint.ts';
 import type { ReadyEpoch } from './epoch.ts';
-import { declareBackfillCursor, fetchBackfill, readAggregateTypes } from './ledger.ts';
+import { declareBackfillCursor, fetchBackfill } from './ledger.ts';
 import type { Publisher } from './publisher.ts';
 import type { RecordFactory } from './record-factory.ts';
 import type { Sink } from './sink.ts';
@@ -77,13 +78,8 @@ export async function readPublishedIds(
   logger: Logger,
   signal: AbortSignal,
 ): Promise<Set<string>> {
-  const topics = new Set([routes.unrouted, ...routes.configured()]);
-  for (const aggregateType of await readAggregateTypes(client)) {
-    const topic = routes.tryTopicOf(aggregateType);
-    if (topic !== null) topics.add(topic);
-  }
   const ids = new Set<string>();
-  for await (const id of sink.publishedIds([...topics].flatMap((topic) => [topic, deadLetterTopic(topic)]))) {
+  for await (const id of sink.publishedIds(await readEventTopics(client, routes))) {
     ids.add(id);
     if (signal.aborted) break;
     if (ids.size % 100_000 === 0) logger.info({ events: ids.size }, 'reading what Kafka holds already');

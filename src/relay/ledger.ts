@@ -114,12 +114,6 @@ export async function isEventPresent(client: Queryable, eventId: string): Promis
   return rows[0]?.present === true;
 }
 
-/** Aggregate types that have events: they say which topics to read. */
-export async function readAggregateTypes(client: Queryable): Promise<string[]> {
-  const { rows } = await client.query<{ aggregatetype: string }>('select distinct aggregatetype from ferry.outbox');
-  return rows.map((row) => row.aggregatetype);
-}
-
 export interface DeadLetterRow {
   readonly eventId: string;
   readonly commitLsn: Lsn;
