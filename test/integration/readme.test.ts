@@ -1,15 +1,18 @@
 /**
- * The README's blocks marked `tested`, run as they stand and in their order: shell lines in bash, SQL on the stack's database, TypeScript
- * as a file. Each runs in an empty directory where `./ferry` and `./src` are the repository's and the home is its own.
+ * The blocks of the README and of docs/CONSUMERS.md that are marked `tested`, run as they stand and in their order: shell lines in bash, SQL
+ * on the stack's database, TypeScript as a file. Each runs in an empty directory where `./ferry` and `./src` are the repository's and the home
+ * is its own.
  */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { runSql } from '../../src/cli/sql-runner.ts';
 import { Home } from '../../src/embedded/home.ts';
 import { isStillRunning } from '../../src/embedded/process-identity.ts';
+import { waitUntil } from '../support/signals.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const directory = join(ROOT, '.ferry-cache/test-homes', `readme-${process.pid}`);
@@ -17,9 +20,9 @@ const home = new Home(join(directory, '.ferry'));
 
 type Language = 'sh' | 'sql' | 'ts';
 
-/** The marked blocks of a language, in the README's order. */
-function blocks(language: Language): string[] {
-  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+/** The marked blocks of a language, in the document's order. */
+function blocks(language: Language, document = 'README.md'): string[] {
+  const readme = readFileSync(join(ROOT, document), 'utf8');
   const fence = new RegExp(`^\`\`\`${language} tested\\n([\\s\\S]*?)^\`\`\``, 'gm');
   return [...readme.matchAll(fence)].map(([, text = '']) => text);
 }
@@ -147,6 +150,25 @@ describe('the README', { timeout: 240_000 }, () => {
       ]);
     }
     assert.match(await shell(blockWith('sh', './ferry status')), /relay +streaming/);
+  });
+
+  test('the consumer of docs/CONSUMERS.md, which ends by a signal', async () => {
+    const [source = '', ...others] = blocks('ts', 'docs/CONSUMERS.md');
+    assert.equal(others.length, 0);
+    await runSql(postgresUrl(), 'create table turnover (currency text primary key, orders int, total numeric)');
+    writeFileSync(join(directory, 'consumer.ts'), source);
+    const { kafkaBrokers = '', registryUrl = '' } = home.addresses();
+    const addresses = { DATABASE_URL: postgresUrl(), KAFKA_BROKERS: kafkaBrokers, SCHEMA_REGISTRY_URL: registryUrl };
+    const options = { env: { ...environment, ...addresses }, cwd: directory };
+    const consumer = spawn(process.execPath, ['consumer.ts'], options);
+    const expected = `select payload->>'currency' as currency, count(*)::int as orders, sum((payload->>'total')::numeric)::text as total
+      from ferry.outbox where type = 'commerce.OrderPlaced' group by 1`;
+    const kept = 'select currency, orders, total::text from turnover';
+    await waitUntil('the consumer to have counted', async () => (await runSql(postgresUrl(), kept)).length > 0);
+    const ended = once(consumer, 'exit');
+    consumer.kill('SIGTERM');
+    assert.deepEqual(await ended, [0, null]);
+    assert.deepEqual(await runSql(postgresUrl(), kept), await runSql(postgresUrl(), expected));
   });
 
   test('down leaves nothing running', async () => {
