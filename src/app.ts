@@ -4,11 +4,11 @@
  */
 import type { RunningService } from './cli/service.ts';
 import type { Config } from './config/variables.ts';
+import { ordersPerCustomer, ordersPerCustomerSource } from './domain/commerce/orders-per-customer.ts';
 import { subjectOf, type TopicRoutes, topicRoutes } from './events/routes.ts';
 import type { PartState, ProbeDeps } from './http/probe-routes.ts';
 import type { Projections } from './http/route-deps.ts';
 import type { HttpServer } from './http/server.ts';
-import { ordersPerCustomer, ordersPerCustomerSource } from './domain/commerce/orders-per-customer.ts';
 import { PositionGate } from './inbox/position-gate.ts';
 import { kafkaOptions } from './kafka/client.ts';
 import { GroupProgress } from './kafka/group-progress.ts';

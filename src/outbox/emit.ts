@@ -4,7 +4,7 @@
  */
 import { context } from '@opentelemetry/api';
 import { v7 } from 'uuid';
-import type { EventPayloads, EventType } from '../events/generated/payloads.ts';
+import type { EventPayloads } from '../events/generated/payloads.ts';
 import type { Payload } from '../events/outbox-event.ts';
 import type { EventId } from '../kernel/event-id.ts';
 import { stringifyExactJson } from '../kernel/exact-json.ts';
@@ -19,10 +19,11 @@ export interface EmitTransaction {
   query(text: string, values: unknown[]): Promise<unknown>;
 }
 
-/** The payload of an event type: the type generated from its schema, or anything for types that have none here. */
-export type PayloadOf<T extends string> = T extends EventType ? EventPayloads[T] : unknown;
+/** The payload of an event type: the type generated from its schema, or anything for types that have none in `M`. */
+export type PayloadOf<T extends string, M extends object = EventPayloads> = T extends keyof M ? M[T] : unknown;
 
-export interface EmitInput<T extends string = string> {
+/** `M` maps type names to their payloads' types. */
+export interface EmitInput<T extends string = string, M extends object = EventPayloads> {
   /** Chooses the topic. */
   readonly aggregateType: string;
   /** The record's key: events of one aggregate keep their order. At most 512 bytes. */
@@ -32,7 +33,7 @@ export interface EmitInput<T extends string = string> {
   /** Full name of the event's Avro record. */
   readonly type: T;
   /** Plain JSON (bigints allowed), or a Uint8Array in Confluent wire format, or null for a tombstone. */
-  readonly payload: PayloadOf<T> | Uint8Array | null;
+  readonly payload: PayloadOf<T, M> | Uint8Array | null;
   /** Pins the writer schema; left out: the latest of the subject. */
   readonly schemaId?: number | null;
   readonly headers?: Readonly<Record<string, string>>;
@@ -63,6 +64,17 @@ export async function emit<const T extends string>(tx: EmitTransaction, event: E
   const id = event.id ?? newEventId();
   await tx.query(INSERT_EVENT, insertValues(id, event, payloadOf(event.payload)));
   return id;
+}
+
+/** `emit` for a service's own event types, and for no others. */
+export type Emit<M extends object> = <const T extends keyof M & string>(
+  tx: EmitTransaction,
+  event: EmitInput<T, M>,
+) => Promise<EventId>;
+
+/** `emit`, typed by a service's own event types: a type name → the type of its payload. */
+export function emitOf<M extends object>(): Emit<M> {
+  return emit as unknown as Emit<M>; // the same function, which looks at no type
 }
 
 export function newEventId(): EventId {
