@@ -183,6 +183,7 @@ function startConsumers({ config, telemetry, routes, store, pool, scope }: Parts
     topicPrefix: config.TOPIC_PREFIX,
     topicSettings: topicSettings(config),
     backoffMaxMs: config.RELAY_BACKOFF_MAX_MS,
+    failPoint: armFailPoint(config.FERRY_FAIL_POINT),
   });
   projection.start();
   scope.defer('consumers', () => projection.stop());

@@ -4,6 +4,7 @@
  */
 import { type Span, SpanKind, SpanStatusCode, type Tracer } from '@opentelemetry/api';
 import { coerceError } from '../kernel/errors.ts';
+import type { FailPoint } from '../kernel/fail-point.ts';
 import { ClosableTransaction } from '../postgres/closable-transaction.ts';
 import type { Pool, Queryable } from '../postgres/connection.ts';
 import { transaction } from '../postgres/transaction.ts';
@@ -38,6 +39,7 @@ export interface ApplierOptions {
   readonly handlerTimeoutMs: number;
   /** Ends what is being done when it fires; nothing of it is done then. */
   readonly giveUp: AbortSignal;
+  readonly failPoint: FailPoint;
 }
 
 /** What was being done when something was thrown. */
@@ -99,6 +101,7 @@ export class Applier {
         return work(tx, progress, abort);
       };
       const applied = await transaction(pool, once, { signal: abort.signal });
+      this.#options.failPoint('after-commit-before-offset');
       return { kind: 'applied', applied };
     } catch (thrown) {
       if (thrown instanceof KeysParked) return { kind: 'parked', keys: thrown.keys };
@@ -123,10 +126,11 @@ export class Applier {
     const handlerTx = new ClosableTransaction(tx);
     progress.suspects = run;
     progress.tx = handlerTx;
-    const { group, handlerTimeoutMs } = this.#options;
+    const { group, handlerTimeoutMs, failPoint } = this.#options;
     const spans = run.map(({ event }) => this.#startSpan(event));
     const timer = setTimeout(() => abort.abort(new HandlerTimeoutError(handlerTimeoutMs)), handlerTimeoutMs);
     try {
+      failPoint('before-handler');
       await callHandler(run, handlerTx, {
         group,
         attempt,
@@ -134,6 +138,7 @@ export class Applier {
         traceparent: run.length === 1 && spans[0] !== undefined ? traceparentOf(spans[0]) : null,
         idempotencyKey: (event, operation) => idempotencyKey(group, event.id, operation),
       });
+      failPoint('after-handler');
     } catch (error) {
       for (const span of spans) span.setStatus({ code: SpanStatusCode.ERROR, message: coerceError(error).name });
       throw error;

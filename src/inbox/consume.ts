@@ -5,6 +5,7 @@ import type { Config, VariableName } from '../config/variables.ts';
 import type { EventPayloads } from '../events/generated/payloads.ts';
 import { kafkaOptions } from '../kafka/client.ts';
 import { FerryError } from '../kernel/errors.ts';
+import { armFailPoint } from '../kernel/fail-point.ts';
 import { FERRY_VERSION } from '../kernel/version.ts';
 import { createPool, type Pool } from '../postgres/connection.ts';
 import { createDecoder } from '../registry/decoder.ts';
@@ -67,6 +68,7 @@ export function consume<M extends object = EventPayloads>(options: ConsumeOption
     tracer: trace.getTracer('ferry', FERRY_VERSION),
     topicSettings: { partitions: config.TOPIC_PARTITIONS, replicationFactor: config.TOPIC_REPLICATION_FACTOR },
     backoffMaxMs: config.RELAY_BACKOFF_MAX_MS,
+    failPoint: armFailPoint(config.FERRY_FAIL_POINT),
     group,
     topics,
     handlers: handlerMap(handlers),

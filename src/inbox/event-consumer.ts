@@ -10,6 +10,7 @@ import type { TopicSettings } from '../kafka/topic-catalog.ts';
 import { Broadcast } from '../kernel/broadcast.ts';
 import { backoffMs, sleep } from '../kernel/deadline.ts';
 import { coerceError } from '../kernel/errors.ts';
+import { type FailPoint, noFailPoints } from '../kernel/fail-point.ts';
 import type { Pool } from '../postgres/connection.ts';
 import { keepInboxPartitions } from '../postgres/partitions.ts';
 import type { ResolvingDecoder } from '../registry/decoder.ts';
@@ -67,6 +68,8 @@ export interface EventConsumerParts {
   readonly topicSettings: TopicSettings;
   /** Longest pause while a part is away. */
   readonly backoffMaxMs: number;
+  /** Chaos tests; default: none. */
+  readonly failPoint?: FailPoint;
 }
 
 export interface EventConsumerOptions extends EventConsumerParts {
@@ -108,6 +111,7 @@ export class EventConsumer implements RecordIntake {
   constructor(options: EventConsumerOptions) {
     const { kafka, pool, group, handlers, decoder, logger, metrics, tracer, topics, backoffMaxMs } = options;
     const settings = { ...CONSUMER_DEFAULTS, ...options.settings };
+    const { failPoint = noFailPoints } = options;
     const { retry, handlerTimeoutMs, onPoison: policy } = settings;
     this.#options = options;
     this.#settings = settings;
@@ -120,11 +124,11 @@ export class EventConsumer implements RecordIntake {
       maxRecordBytes: MAX_DEAD_LETTER_BYTES,
     });
     const horizon = new Horizon(pool);
-    const applier = new Applier({ pool, group, tracer, handlerTimeoutMs, giveUp: this.#giveUp.signal });
-    const poison = new PoisonDesk({ pool, group, policy, deadLetters, horizon, metrics });
+    const applier = new Applier({ pool, group, tracer, handlerTimeoutMs, giveUp: this.#giveUp.signal, failPoint });
+    const poison = new PoisonDesk({ pool, group, policy, deadLetters, horizon, metrics, failPoint });
     this.#deadLetters = deadLetters;
     this.#processor = new Processor({ group, handlers, decoder, applier, poison, horizon, retry, logger, metrics });
-    this.#releaser = new Releaser({ pool, group, handlers, decoder, applier, deadLetters, retry, logger });
+    this.#releaser = new Releaser({ pool, group, handlers, decoder, applier, deadLetters, retry, logger, failPoint });
     this.#group = new GroupConsumer({ kafka, groupId: group, topics, backoffMaxMs, metrics, intake: this });
   }
 

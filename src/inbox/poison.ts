@@ -2,6 +2,7 @@
  * Brings events that cannot be applied to the group's dead-letter topic, and notes it in the inbox. The record is appended first: a crash
  * between the two leaves a second copy of it in the topic, never none, and whoever reads it finds the same event id.
  */
+import type { FailPoint } from '../kernel/fail-point.ts';
 import type { Pool } from '../postgres/connection.ts';
 import { transaction } from '../postgres/transaction.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -29,6 +30,7 @@ export interface PoisonOptions {
   readonly deadLetters: DeadLetters;
   readonly horizon: Horizon;
   readonly metrics: Pick<Metrics, 'consumerDeadLettersTotal'>;
+  readonly failPoint: FailPoint;
 }
 
 export class PoisonDesk {
@@ -42,6 +44,7 @@ export class PoisonDesk {
   async deadLetter(poisoned: readonly PoisonRecord[]): Promise<Array<{ queued: QueuedRecord; eventId: string }>> {
     const { group, policy, deadLetters, pool, metrics } = this.#options;
     const positions = await deadLetters.send(poisoned.map((poisoned) => letterOf(poisoned)));
+    this.#options.failPoint('after-dead-letter-before-inbox');
     const parked: Array<{ queued: QueuedRecord; eventId: string }> = [];
     await transaction(pool, async (tx) => {
       parked.length = 0;
@@ -72,6 +75,7 @@ export class PoisonDesk {
     const source = open[0]?.queued.record;
     if (source === undefined || source.key === null) return;
     const positions = await deadLetters.send(open.map(({ queued }) => followerOf(queued, blockedBy)));
+    this.#options.failPoint('after-dead-letter-before-inbox');
     const { topic, partition, key } = source;
     await transaction(pool, async (tx) => {
       const followers = open.flatMap(({ entry }) => (entry === null ? [] : [entry]));

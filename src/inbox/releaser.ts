@@ -5,6 +5,7 @@
 
 import type { LogRecord } from '../kafka/log-reader.ts';
 import { backoffMs, sleep } from '../kernel/deadline.ts';
+import type { FailPoint } from '../kernel/fail-point.ts';
 import type { Pool } from '../postgres/connection.ts';
 import type { ResolvingDecoder } from '../registry/decoder.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -25,6 +26,7 @@ export interface ReleaserOptions {
   readonly deadLetters: DeadLetters;
   readonly retry: RetryPolicy;
   readonly logger: Logger;
+  readonly failPoint: FailPoint;
 }
 
 /** Why a release ended early. */
@@ -57,6 +59,7 @@ export class Releaser {
         return;
       }
       applied += 1;
+      this.#options.failPoint('inside-release');
     }
     if (await unpark(pool, group, key)) logger.info({ group, topic: key.topic, events: applied }, 'a key is released');
   }

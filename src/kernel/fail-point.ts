@@ -3,7 +3,7 @@
  * Armed only through FERRY_FAIL_POINT, read once by the composition root; unarmed, passing one is one call that does nothing. The
  * idea is supabase/etl's `failpoints.rs`.
  */
-export const FAIL_POINTS = [
+export const RELAY_FAIL_POINTS = [
   /** An outbox row was received. */
   'after-receive',
   /** A batch is complete and nothing of it was sent. */
@@ -19,6 +19,21 @@ export const FAIL_POINTS = [
   /** A part of a Postgres transaction was committed to Kafka. */
   'inside-split-transaction',
 ] as const;
+
+export const CONSUMER_FAIL_POINTS = [
+  /** The events are entered into the inbox, and no handler was called. */
+  'before-handler',
+  /** The handlers are done, and nothing is committed. */
+  'after-handler',
+  /** Their effect is committed, and no offset. */
+  'after-commit-before-offset',
+  /** Dead letters are in their topic, and the inbox does not know it. */
+  'after-dead-letter-before-inbox',
+  /** An event of a released key was applied; others wait, or the key's release is still to be noted. */
+  'inside-release',
+] as const;
+
+export const FAIL_POINTS = [...RELAY_FAIL_POINTS, ...CONSUMER_FAIL_POINTS] as const;
 export type FailPointName = (typeof FAIL_POINTS)[number];
 
 /** Called at the named place; may end the process or throw. */

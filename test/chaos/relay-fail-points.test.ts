@@ -4,14 +4,16 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { FAIL_POINTS, type FailPointName } from '../../src/kernel/fail-point.ts';
+import { RELAY_FAIL_POINTS } from '../../src/kernel/fail-point.ts';
 import { RelayLab, untilStreaming, type Writing } from '../support/relay-lab.ts';
 import { testStack } from '../support/stack.ts';
 
 const stack = await testStack();
 
+type RelayFailPoint = (typeof RELAY_FAIL_POINTS)[number];
+
 /** Passings at which the process dies: the first, soon after, and in full flow. */
-const KILL_AT: Readonly<Record<FailPointName, readonly number[]>> = {
+const KILL_AT: Readonly<Record<RelayFailPoint, readonly number[]>> = {
   'after-receive': [1, 40, 400],
   'after-encode': [1, 3, 9],
   'after-send': [1, 2, 6],
@@ -29,7 +31,7 @@ const KILL_AT: Readonly<Record<FailPointName, readonly number[]>> = {
  * - after-end-txn: its answer was lost, and the transaction is committed;
  * - while-reading-checkpoint: Kafka broke after the relay had fenced.
  */
-const THROW_AT: Partial<Readonly<Record<FailPointName, readonly number[]>>> = {
+const THROW_AT: Partial<Readonly<Record<RelayFailPoint, readonly number[]>>> = {
   'after-receive': [3, 300],
   'after-encode': [2],
   'after-send': [1, 2, 7],
@@ -38,7 +40,7 @@ const THROW_AT: Partial<Readonly<Record<FailPointName, readonly number[]>>> = {
 };
 
 describe('the relay at its fail points', () => {
-  for (const point of FAIL_POINTS) {
+  for (const point of RELAY_FAIL_POINTS) {
     test(`killed ${point}`, async (t) => {
       const { lab, writing } = await busyLab(t);
       for (const nth of KILL_AT[point]) {
