@@ -181,6 +181,10 @@ function startConsumers({ config, telemetry, routes, store, pool, scope }: Parts
     tracer,
     routes,
     topicPrefix: config.TOPIC_PREFIX,
+    settings: {
+      inboxRetentionDays: config.INBOX_RETENTION_DAYS,
+      sessionTimeoutMs: config.CONSUMER_SESSION_TIMEOUT_MS,
+    },
     topicSettings: topicSettings(config),
     backoffMaxMs: config.RELAY_BACKOFF_MAX_MS,
     failPoint: armFailPoint(config.FERRY_FAIL_POINT),

@@ -144,6 +144,11 @@ export const VARIABLES = {
       'How long it is known what was consumed; an older event is dead-lettered, since it may have been applied.',
     unit: 'days',
   }),
+  CONSUMER_SESSION_TIMEOUT_MS: integer(10_000, 500, 300_000, {
+    description:
+      'How long a consumer may be silent before its group gives its partitions to others: their wait after a crash. The brokers set the limits (6,000 at least by default).',
+    unit: 'ms',
+  }),
 
   // --- embedded parts
   FERRY_HOME: text('.ferry', { description: 'Directory of the embedded stack: data, logs, recorded processes.' }),

@@ -87,6 +87,7 @@ function properties(directory: string, port: number, controllerPort: number): st
     'auto.create.topics.enable': false,
     // a development broker: consumers join at once, dead transactions are noticed within a second
     'group.initial.rebalance.delay.ms': 0,
+    'group.min.session.timeout.ms': 500,
     'transaction.abort.timed.out.transaction.cleanup.interval.ms': 1_000,
     'transaction.max.timeout.ms': 60_000,
     // a broker that was killed may register again only when its last session is over: this is what its restart waits for

@@ -72,7 +72,11 @@ export function consume<M extends object = EventPayloads>(options: ConsumeOption
     group,
     topics,
     handlers: handlerMap(handlers),
-    settings: { inboxRetentionDays: config.INBOX_RETENTION_DAYS, ...settings },
+    settings: {
+      inboxRetentionDays: config.INBOX_RETENTION_DAYS,
+      sessionTimeoutMs: config.CONSUMER_SESSION_TIMEOUT_MS,
+      ...settings,
+    },
   });
   consumer.start();
   let stopped: Promise<void> | undefined;

@@ -41,6 +41,8 @@ export interface ConsumerSettings {
   readonly handlerTimeoutMs: number;
   /** How long a stop waits for what is in flight; then it is rolled back and comes again. */
   readonly stopTimeoutMs: number;
+  /** How long this member may be silent before the group gives its partitions to others: their wait when it crashes. */
+  readonly sessionTimeoutMs: number;
   /** Days that the inbox remembers. */
   readonly inboxRetentionDays: number;
 }
@@ -53,6 +55,7 @@ export const CONSUMER_DEFAULTS: ConsumerSettings = {
   queue: { maxEvents: 10_000, maxBytes: 33_554_432 },
   handlerTimeoutMs: 30_000,
   stopTimeoutMs: 10_000,
+  sessionTimeoutMs: 10_000,
   inboxRetentionDays: 30,
 };
 
@@ -112,7 +115,7 @@ export class EventConsumer implements RecordIntake {
     const { kafka, pool, group, handlers, decoder, logger, metrics, tracer, topics, backoffMaxMs } = options;
     const settings = { ...CONSUMER_DEFAULTS, ...options.settings };
     const { failPoint = noFailPoints } = options;
-    const { retry, handlerTimeoutMs, onPoison: policy } = settings;
+    const { retry, handlerTimeoutMs, sessionTimeoutMs, onPoison: policy } = settings;
     this.#options = options;
     this.#settings = settings;
     this.#batchEvents = settings.maxBatchEvents;
@@ -129,7 +132,8 @@ export class EventConsumer implements RecordIntake {
     this.#deadLetters = deadLetters;
     this.#processor = new Processor({ group, handlers, decoder, applier, poison, horizon, retry, logger, metrics });
     this.#releaser = new Releaser({ pool, group, handlers, decoder, applier, deadLetters, retry, logger, failPoint });
-    this.#group = new GroupConsumer({ kafka, groupId: group, topics, backoffMaxMs, metrics, intake: this });
+    const membership = { groupId: group, topics, sessionTimeoutMs, backoffMaxMs };
+    this.#group = new GroupConsumer({ ...membership, kafka, metrics, intake: this });
   }
 
   /** Begins to consume. Kafka, Postgres and the registry need not be there yet. */

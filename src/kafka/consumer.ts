@@ -33,14 +33,14 @@ export interface GroupConsumerOptions {
   readonly kafka: KafkaOptions;
   readonly groupId: string;
   readonly topics: readonly string[];
+  /** How long this member may be silent before the group gives its partitions to others. */
+  readonly sessionTimeoutMs: number;
   /** Longest pause between attempts. */
   readonly backoffMaxMs: number;
   readonly metrics: Pick<Metrics, 'recordsLagMax' | 'reconnectsTotal'>;
   readonly intake: RecordIntake;
 }
 
-const SESSION_TIMEOUT_MS = 10_000;
-const HEARTBEAT_INTERVAL_MS = 2_000;
 const FETCH_WAIT_MS = 250;
 const ROOM_WAIT_MS = 500;
 const COMMIT_INTERVAL_MS = 100;
@@ -94,11 +94,12 @@ export class GroupConsumer {
 
   /** Resolves when it was stopped, rejects when kafkajs gave up. */
   async #consumeUntilItEnds(signal: AbortSignal): Promise<void> {
-    const { kafka, groupId, topics } = this.#options;
+    const { kafka, groupId, topics, sessionTimeoutMs } = this.#options;
     const consumer = createKafka(kafka).consumer({
       groupId,
-      sessionTimeout: SESSION_TIMEOUT_MS,
-      heartbeatInterval: HEARTBEAT_INTERVAL_MS,
+      sessionTimeout: sessionTimeoutMs,
+      rebalanceTimeout: 2 * sessionTimeoutMs, // also how long kafkajs waits for a coordinator that hangs while the group is joined
+      heartbeatInterval: Math.floor(sessionTimeoutMs / 6), // a rebalance is noticed by it
       maxWaitTimeInMs: FETCH_WAIT_MS,
       readUncommitted: false,
       allowAutoTopicCreation: false,

@@ -2,7 +2,7 @@
 import type { OrderCancelled, OrderPlaced } from '../../events/generated/payloads.ts';
 import type { TopicRoutes } from '../../events/routes.ts';
 import type { ConsumedEvent } from '../../inbox/consumed-event.ts';
-import { EventConsumer, type EventConsumerParts } from '../../inbox/event-consumer.ts';
+import { type ConsumerSettings, EventConsumer, type EventConsumerParts } from '../../inbox/event-consumer.ts';
 import { type AnyHandler, handlerMap } from '../../inbox/handler.ts';
 import type { Queryable } from '../../postgres/connection.ts';
 
@@ -13,6 +13,7 @@ export interface ProjectionOptions extends EventConsumerParts {
   readonly routes: TopicRoutes;
   /** TOPIC_PREFIX: two Ferrys on one cluster are two groups. */
   readonly topicPrefix: string;
+  readonly settings?: Partial<Omit<ConsumerSettings, 'onPoison'>>;
 }
 
 /** What the projection reads, and as which group: `<topic prefix>orders-per-customer`. */
@@ -21,12 +22,12 @@ export function ordersPerCustomerSource(routes: TopicRoutes, topicPrefix: string
 }
 
 /** The projection's consumer, not started. */
-export function ordersPerCustomer({ routes, topicPrefix, ...parts }: ProjectionOptions): EventConsumer {
+export function ordersPerCustomer({ routes, topicPrefix, settings, ...parts }: ProjectionOptions): EventConsumer {
   return new EventConsumer({
     ...parts,
     ...ordersPerCustomerSource(routes, topicPrefix),
     handlers: PROJECTION,
-    settings: { onPoison: 'dead-letter' }, // sums do not depend on the order of events
+    settings: { ...settings, onPoison: 'dead-letter' }, // sums do not depend on the order of events
   });
 }
 
