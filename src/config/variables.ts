@@ -71,10 +71,23 @@ export const VARIABLES = {
   // --- events
   SCHEMAS_DIR: text('schemas', { description: 'Directory of the .avsc files.' }),
   TOPIC_PREFIX: text('', { description: 'Put before every topic name.' }),
-  TOPIC_ROUTES: text('order=commerce.order,customer=commerce.customer', {
-    description:
-      'aggregatetype=topic pairs, separated by commas; an aggregatetype that is not listed goes to the topic of its own name.',
-  }),
+  TOPIC_ROUTES: text(
+    [
+      'order=commerce.order',
+      'order-command=commerce.order-command',
+      'customer=commerce.customer',
+      'payment=commerce.payment',
+      'payment-command=commerce.payment-command',
+      'inventory=commerce.inventory',
+      'inventory-command=commerce.inventory-command',
+      'shipment=commerce.shipment',
+      'shipment-command=commerce.shipment-command',
+    ].join(','),
+    {
+      description:
+        'aggregatetype=topic pairs, separated by commas; an aggregatetype that is not listed goes to the topic of its own name.',
+    },
+  ),
   SUBJECT_NAMING: choice('topic-record', ['topic-record', 'topic', 'record'], {
     description: 'Subject name strategy.',
   }),
@@ -148,6 +161,21 @@ export const VARIABLES = {
     description:
       'How long a consumer may be silent before its group gives its partitions to others: their wait after a crash. The brokers set the limits (6,000 at least by default).',
     unit: 'ms',
+  }),
+
+  // --- the commerce example
+  PAYMENT_PROVIDER_URL: optional({ description: 'HTTP address of the payment provider. Unset: the embedded one.' }),
+  PAYMENT_PROVIDER_TIMEOUT_MS: integer(2_000, 50, 60_000, {
+    description: 'How long one call of the payment provider may take.',
+    unit: 'ms',
+  }),
+  COMMERCE_RESERVATION_MINUTES: integer(30, 1, 10_080, {
+    description: 'How long stock is set aside for an order that does not get on.',
+    unit: 'minutes',
+  }),
+  COMMERCE_FAULT_PERCENT: integer(0, 0, 100, {
+    description: 'Demo and tests: how many of a hundred orders each step before the hand-over refuses.',
+    unit: '%',
   }),
 
   // --- embedded parts

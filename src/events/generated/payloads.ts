@@ -3,6 +3,48 @@
  * the decoder gives them; the forms of decimals, times and bytes are in src/registry/json-codec.ts.
  */
 
+/** Command: arrange that a carrier comes for the parcels of an order. */
+export interface ArrangeShipment {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** Who ordered. */
+  readonly customerId: string;
+  /** How many pieces, at least 1. */
+  readonly pieces: number;
+}
+
+/** Command: end an order that cannot be fulfilled, and give its credit free. */
+export interface CancelOrder {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** Why, for programs: the code of the refusal that ended its fulfilment, such as OUT_OF_STOCK. */
+  readonly reason: string;
+}
+
+/** Command: the carrier need not come. Right also if none was asked to, and then none will be. */
+export interface CancelShipment {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+}
+
+/** Command: take the money for an order. At most once, however often it is sent. */
+export interface CapturePayment {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** Who ordered. */
+  readonly customerId: string;
+  /** ISO 4217 code of the amount. */
+  readonly currency: string;
+  /** What to take. Decimal with exactly 2 digits after the point. */
+  readonly amount: string;
+}
+
+/** Command: an order is fulfilled. */
+export interface CompleteOrder {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+}
+
 /** Credit that was set aside for an order is free again. */
 export interface CreditReleased {
   /** The customer; the aggregate id of this event. */
@@ -35,6 +77,46 @@ export interface CreditReserved {
   readonly reservedAt: string;
 }
 
+/** The carrier did not take the parcels of an order, and will not. */
+export interface HandOverFailed {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** Why, for programs: NOT_ARRANGED, CANCELLED, INJECTED. */
+  readonly reason: string;
+  /** True when the same command was answered before: this repeats that answer, and nothing happened now. */
+  readonly duplicate?: boolean;
+  /** When. ISO 8601, UTC, 6 fraction digits. */
+  readonly failedAt: string;
+}
+
+/** Command: hand the parcels of an order to the carrier. They cannot be called back afterwards. */
+export interface HandOverShipment {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+}
+
+/** Command: what was set aside for an order has left the warehouse. */
+export interface IssueStock {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+}
+
+/** Answer to a command: the order had been cancelled before, and nothing happened now. */
+export interface OrderAlreadyCancelled {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** Since when. ISO 8601, UTC, 6 fraction digits. */
+  readonly cancelledAt: string;
+}
+
+/** Answer to a command: the order had been completed before, and nothing happened now. */
+export interface OrderAlreadyCompleted {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** Since when. ISO 8601, UTC, 6 fraction digits. */
+  readonly completedAt: string;
+}
+
 /** Why an order ends early. OTHER stands for reasons that a reader does not know yet. */
 export type CancelReason = 'OTHER' | 'CUSTOMER_REQUEST' | 'OUT_OF_STOCK' | 'CREDIT_REFUSED';
 
@@ -54,6 +136,20 @@ export interface OrderCancelled {
   readonly total: string;
   /** When the cancellation was accepted. ISO 8601, UTC, 6 fraction digits. */
   readonly cancelledAt: string;
+}
+
+/** An order was fulfilled and paid; its reserved credit is given back. */
+export interface OrderCompleted {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** Who ordered. */
+  readonly customerId: string;
+  /** ISO 4217 code of the amount. */
+  readonly currency: string;
+  /** What the order came to. Decimal with exactly 2 digits after the point. */
+  readonly total: string;
+  /** When. ISO 8601, UTC, 6 fraction digits. */
+  readonly completedAt: string;
 }
 
 /** One article of an order. */
@@ -100,12 +196,218 @@ export interface OrderPlaced {
   readonly placedAt: string;
 }
 
+/** The money for an order was taken. */
+export interface PaymentCaptured {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** The payment. UUID. */
+  readonly paymentId: string;
+  /** ISO 4217 code of the amount. */
+  readonly currency: string;
+  /** What was taken. Decimal with exactly 2 digits after the point. */
+  readonly amount: string;
+  /** True when the same command was answered before: this repeats that answer, and nothing happened now. */
+  readonly duplicate?: boolean;
+  /** When it was taken. ISO 8601, UTC, 6 fraction digits. */
+  readonly capturedAt: string;
+}
+
+/** The money for an order was not taken, and will not be. */
+export interface PaymentFailed {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** Why, for programs: DECLINED, PROVIDER_UNREACHABLE, CANCELLED, OTHER_KEY, INJECTED. */
+  readonly reason: string;
+  /** True when the same command was answered before: this repeats that answer, and nothing happened now. */
+  readonly duplicate?: boolean;
+  /** When that was certain. ISO 8601, UTC, 6 fraction digits. */
+  readonly failedAt: string;
+}
+
+/** An order costs its customer nothing any more: what was taken has been given back. */
+export interface PaymentRefunded {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** ISO 4217 code of the amount. */
+  readonly currency: string;
+  /** What was given back; 0.00 if nothing had been taken. Decimal with exactly 2 digits after the point. */
+  readonly amount: string;
+  /** True when the same command was answered before: this repeats that answer, and nothing happened now. */
+  readonly duplicate?: boolean;
+  /** When. ISO 8601, UTC, 6 fraction digits. */
+  readonly refundedAt: string;
+}
+
+/** Command: give back what was taken for an order. Right also if nothing was taken, and then nothing will be. */
+export interface RefundPayment {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** Who ordered. */
+  readonly customerId: string;
+  /** ISO 4217 code of the amount. */
+  readonly currency: string;
+  /** What was to be taken. Decimal with exactly 2 digits after the point. */
+  readonly amount: string;
+}
+
+/** Command: give free what was set aside for an order. Right also if nothing was, and then nothing will be. */
+export interface ReleaseStock {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+}
+
+/** One article that an order needs. */
+export interface StockLine {
+  /** Article number. */
+  readonly sku: string;
+  /** Pieces, at least 1. */
+  readonly quantity: number;
+}
+
+/** Command: set aside what an order needs, all of it or nothing. */
+export interface ReserveStock {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** What is needed; never empty, each article once. */
+  readonly lines: ReadonlyArray<StockLine>;
+}
+
+/** A carrier will come for the parcels of an order. */
+export interface ShipmentArranged {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** The shipment. UUID. */
+  readonly shipmentId: string;
+  /** True when the same command was answered before: this repeats that answer, and nothing happened now. */
+  readonly duplicate?: boolean;
+  /** When it was arranged. ISO 8601, UTC, 6 fraction digits. */
+  readonly arrangedAt: string;
+}
+
+/** The parcels of an order stay here. */
+export interface ShipmentCancelled {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** True when the same command was answered before: this repeats that answer, and nothing happened now. */
+  readonly duplicate?: boolean;
+  /** When that was certain. ISO 8601, UTC, 6 fraction digits. */
+  readonly cancelledAt: string;
+}
+
+/** The carrier has the parcels of an order: from here on there is only forward. */
+export interface ShipmentHandedOver {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** The shipment. UUID. */
+  readonly shipmentId: string;
+  /** True when the same command was answered before: this repeats that answer, and nothing happened now. */
+  readonly duplicate?: boolean;
+  /** When. ISO 8601, UTC, 6 fraction digits. */
+  readonly handedOverAt: string;
+}
+
+/** The parcels of an order are with the carrier already. */
+export interface ShipmentNotCancellable {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** Since when. ISO 8601, UTC, 6 fraction digits. */
+  readonly handedOverAt: string;
+}
+
+/** No carrier comes for the parcels of an order. */
+export interface ShipmentRefused {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** Why, for programs: CANCELLED, INJECTED. */
+  readonly reason: string;
+  /** True when the same command was answered before: this repeats that answer, and nothing happened now. */
+  readonly duplicate?: boolean;
+  /** When. ISO 8601, UTC, 6 fraction digits. */
+  readonly refusedAt: string;
+}
+
+/** What was set aside for an order has left the stock. */
+export interface StockIssued {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** How many pieces. */
+  readonly pieces: number;
+  /** True when the same command was answered before: this repeats that answer, and nothing happened now. */
+  readonly duplicate?: boolean;
+  /** When. ISO 8601, UTC, 6 fraction digits. */
+  readonly issuedAt: string;
+}
+
+/** What a command asked of the stock was not done. */
+export interface StockRefused {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** Why, for programs: OUT_OF_STOCK, UNKNOWN_ARTICLE, CANCELLED, NOT_RESERVED, ALREADY_ISSUED, INJECTED. */
+  readonly reason: string;
+  /** The article that is lacking. */
+  readonly sku?: string | null;
+  /** True when the same command was answered before: this repeats that answer, and nothing happened now. */
+  readonly duplicate?: boolean;
+  /** When. ISO 8601, UTC, 6 fraction digits. */
+  readonly refusedAt: string;
+}
+
+/** Nothing is set aside for an order any more. */
+export interface StockReleased {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** How many pieces became free; 0 if none had been set aside. */
+  readonly pieces: number;
+  /** True when the same command was answered before: this repeats that answer, and nothing happened now. */
+  readonly duplicate?: boolean;
+  /** When. ISO 8601, UTC, 6 fraction digits. */
+  readonly releasedAt: string;
+}
+
+/** All that an order needs was set aside. */
+export interface StockReserved {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** When it is given free again unless it was issued. ISO 8601, UTC, 6 fraction digits. */
+  readonly reservedUntil: string;
+  /** True when the same command was answered before: this repeats that answer, and nothing happened now. */
+  readonly duplicate?: boolean;
+  /** When it was set aside. ISO 8601, UTC, 6 fraction digits. */
+  readonly reservedAt: string;
+}
+
 /** Payload of each event type, by its full name. */
 export interface EventPayloads {
+  'commerce.ArrangeShipment': ArrangeShipment;
+  'commerce.CancelOrder': CancelOrder;
+  'commerce.CancelShipment': CancelShipment;
+  'commerce.CapturePayment': CapturePayment;
+  'commerce.CompleteOrder': CompleteOrder;
   'commerce.CreditReleased': CreditReleased;
   'commerce.CreditReserved': CreditReserved;
+  'commerce.HandOverFailed': HandOverFailed;
+  'commerce.HandOverShipment': HandOverShipment;
+  'commerce.IssueStock': IssueStock;
+  'commerce.OrderAlreadyCancelled': OrderAlreadyCancelled;
+  'commerce.OrderAlreadyCompleted': OrderAlreadyCompleted;
   'commerce.OrderCancelled': OrderCancelled;
+  'commerce.OrderCompleted': OrderCompleted;
   'commerce.OrderPlaced': OrderPlaced;
+  'commerce.PaymentCaptured': PaymentCaptured;
+  'commerce.PaymentFailed': PaymentFailed;
+  'commerce.PaymentRefunded': PaymentRefunded;
+  'commerce.RefundPayment': RefundPayment;
+  'commerce.ReleaseStock': ReleaseStock;
+  'commerce.ReserveStock': ReserveStock;
+  'commerce.ShipmentArranged': ShipmentArranged;
+  'commerce.ShipmentCancelled': ShipmentCancelled;
+  'commerce.ShipmentHandedOver': ShipmentHandedOver;
+  'commerce.ShipmentNotCancellable': ShipmentNotCancellable;
+  'commerce.ShipmentRefused': ShipmentRefused;
+  'commerce.StockIssued': StockIssued;
+  'commerce.StockRefused': StockRefused;
+  'commerce.StockReleased': StockReleased;
+  'commerce.StockReserved': StockReserved;
 }
 
 export type EventType = keyof EventPayloads;
