@@ -183,6 +183,9 @@ export const VARIABLES = {
   EMBEDDED_POSTGRES_PORT: integer(0, 0, 65535, { description: 'Port of the embedded Postgres; 0 takes a free one.' }),
   EMBEDDED_KAFKA_PORT: integer(0, 0, 65535, { description: 'Port of the embedded Kafka; 0 takes a free one.' }),
   EMBEDDED_REGISTRY_PORT: integer(0, 0, 65535, { description: 'Port of the embedded registry; 0 takes a free one.' }),
+  EMBEDDED_PAYMENT_PROVIDER_PORT: integer(0, 0, 65535, {
+    description: 'Port of the embedded payment provider; 0 takes a free one.',
+  }),
 
   // --- tests only
   FERRY_FAIL_POINT: optional({

@@ -18,6 +18,7 @@ export interface StackAddresses {
   readonly postgresUrl?: string;
   readonly kafkaBrokers?: string;
   readonly registryUrl?: string;
+  readonly paymentProviderUrl?: string;
   readonly httpUrl?: string;
 }
 
@@ -160,7 +161,7 @@ export class Home {
 
   /** Deletes data, logs and addresses: everything but the claim itself. */
   deleteData(): void {
-    for (const name of ['postgres', 'kafka', 'registry', 'logs', 'addresses.json', 'dev.env']) {
+    for (const name of ['postgres', 'kafka', 'registry', 'charges.jsonl', 'logs', 'addresses.json', 'dev.env']) {
       rmSync(this.path(name), { recursive: true, force: true });
     }
     for (const name of ['postgres', 'development-key']) rmSync(this.path(`${name}.secret`), { force: true });

@@ -4,7 +4,7 @@ import { Child, type ChildExit, type ChildOptions } from './child.ts';
 
 const START_PAUSE_MS = 250;
 
-export type PartName = 'postgres' | 'kafka' | 'registry';
+export type PartName = 'postgres' | 'kafka' | 'registry' | 'payment-provider';
 
 /** A command to run, and how to tell that what it runs is ready and how to end it. */
 export interface PartRecipe {

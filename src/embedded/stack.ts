@@ -8,6 +8,7 @@ import type { Home, StackAddresses } from './home.ts';
 import { resolveJavaParts } from './java-parts.ts';
 import { kafkaRecipe } from './kafka.ts';
 import { EmbeddedPart, type PartName, type PartRecipe } from './part.ts';
+import { paymentProviderRecipe, paymentProviderUrl } from './payment-provider.ts';
 import { choosePort, freePort, portOf } from './ports.ts';
 import { postgresRecipe, postgresUrl, type SqlRunner } from './postgres.ts';
 import { registryRecipe, registryUrl } from './registry.ts';
@@ -19,8 +20,12 @@ export interface EmbeddedStackOptions {
   readonly postgres: boolean;
   readonly kafka: boolean;
   readonly registry: boolean;
-  /** Ports; 0 takes the one used before in this home, else a free one. */
-  readonly ports: Readonly<Record<PartName, number>>;
+  /** Of the commerce example; left out: not started. */
+  readonly paymentProvider?: boolean;
+  /** Ports; 0 (and left out) takes the one used before in this home, else a free one. */
+  readonly ports: Readonly<Record<Exclude<PartName, 'payment-provider'>, number>> & {
+    readonly paymentProvider?: number;
+  };
   readonly sql: SqlRunner;
   readonly progress?: (message: string) => void;
   /** Hears of a part that ended though nobody stopped it. */
@@ -32,15 +37,16 @@ export interface EmbeddedStack {
   readonly postgresUrl?: string;
   readonly kafkaBrokers?: string;
   readonly registryUrl?: string;
+  readonly paymentProviderUrl?: string;
   /** A started part, to stop, kill and start again on the same port and data. Throws if it is not embedded. */
   part(name: PartName): EmbeddedPart;
-  /** Registry, Kafka, Postgres, in that order; safe to call twice. */
+  /** Payment provider, registry, Kafka, Postgres, in that order; safe to call twice. */
   stop(): Promise<void>;
 }
 
 const DATABASE = 'ferry';
 const REGISTRY_DATABASE = 'apicurio';
-const STOP_ORDER: readonly PartName[] = ['registry', 'kafka', 'postgres'];
+const STOP_ORDER: readonly PartName[] = ['payment-provider', 'registry', 'kafka', 'postgres'];
 
 /**
  * Starts what is asked for, as much at once as possible, and resolves when all of it answers. If one part fails the others are
@@ -62,6 +68,8 @@ export async function startEmbeddedStack(options: EmbeddedStackOptions): Promise
   const storage = options.postgres ? registryStorage(home, ports.postgres) : undefined;
   const registry = options.registry && java ? add(registryRecipe(home, ports.registry, java, storage)) : undefined;
 
+  const provider = options.paymentProvider ? add(paymentProviderRecipe(home, ports.paymentProvider)) : undefined;
+
   const stop = async () => {
     for (const name of STOP_ORDER) await parts.get(name)?.stop();
   };
@@ -70,7 +78,7 @@ export async function startEmbeddedStack(options: EmbeddedStackOptions): Promise
     if (postgres !== undefined) await ensureDatabases(home, ports.postgres, options.sql);
     await registry?.start();
   };
-  const started = await Promise.allSettled([postgresThenRegistry(), kafka?.start()]);
+  const started = await Promise.allSettled([postgresThenRegistry(), kafka?.start(), provider?.start()]);
   const failure = started.find((result) => result.status === 'rejected');
   if (failure !== undefined) {
     await stop();
@@ -81,6 +89,7 @@ export async function startEmbeddedStack(options: EmbeddedStackOptions): Promise
     ...(postgres && { postgresUrl: postgresUrl(home, ports.postgres, DATABASE) }),
     ...(kafka && { kafkaBrokers: `127.0.0.1:${ports.kafka}` }),
     ...(registry && { registryUrl: registryUrl(ports.registry) }),
+    ...(provider && { paymentProviderUrl: paymentProviderUrl(ports.paymentProvider) }),
   };
   home.saveAddresses({ ...home.addresses(), ...addresses });
   return {

@@ -17,8 +17,6 @@ export interface ArrangeShipment {
 export interface CancelOrder {
   /** The order; the aggregate id of this event. UUID. */
   readonly orderId: string;
-  /** Why, for programs: the code of the refusal that ended its fulfilment, such as OUT_OF_STOCK. */
-  readonly reason: string;
 }
 
 /** Command: the carrier need not come. Right also if none was asked to, and then none will be. */
