@@ -197,6 +197,33 @@ export const ERRORS = {
     retryable: true,
     remedy: 'An earlier event of this key could not be applied: mend that one’s cause, then release the key.',
   },
+  // --- sagas
+  SAGA_DEFINITION_CHANGED: {
+    status: 500,
+    retryable: false,
+    remedy:
+      'Give the changed definition another version and keep the old one while sagas of it run; the message names it.',
+  },
+  SAGA_DEFINITION_MISSING: {
+    status: 500,
+    retryable: false,
+    remedy: 'Sagas of the named version are still under way: register its definition again until they have ended.',
+  },
+  SAGA_STEP_REFUSED: {
+    status: 409,
+    retryable: false,
+    remedy: 'A participant refused the named step: mend the cause there, then retry or skip the step (docs/SAGAS.md).',
+  },
+  SAGA_STEP_UNANSWERED: {
+    status: 503,
+    retryable: true,
+    remedy: 'A participant does not answer: look at its consumer group and its dead letters, then retry the step.',
+  },
+  SAGA_CANCELLED: {
+    status: 409,
+    retryable: false,
+    remedy: 'An operator ended the saga; its history says who and why.',
+  },
   // --- relay: refusals to start, each with the way out
   RELAY_IDENTITY_MISMATCH: {
     status: 500,

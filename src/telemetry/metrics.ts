@@ -51,6 +51,13 @@ export interface Metrics {
   }>;
   /** How long reads were held back for their position; `result` says how it ended. */
   readonly positionWaitSeconds: Histogram<{ result: 'applied' | 'relay-behind' | 'consumers-behind' | 'unknown' }>;
+  /** Entered states; `saga` and `state` are names of definitions and of the instance's state machine. */
+  readonly sagasTotal: Counter<{ saga: string; state: string }>;
+  readonly sagaDurationSeconds: Histogram<{ saga: string; outcome: 'completed' | 'compensated' }>;
+  readonly sagaRepliesTotal: Counter<{ result: 'applied' | 'late' | 'ignored' }>;
+  readonly sagaTimersTotal: Counter<{ result: 'fired' | 'set-aside' }>;
+  /** Sagas that wait for an operator. */
+  readonly sagasWaiting: Gauge<{ state: 'stuck' | 'compensation_failed' }>;
   readonly httpRequestDurationSeconds: Histogram<{
     method: string;
     route: string;
@@ -115,6 +122,11 @@ export function createMetrics(meter: Meter): Metrics {
       '{event}',
       'Events that consumers dead-lettered, by cause',
     ),
+    sagasTotal: counter('ferry_sagas_total', '{saga}', 'Sagas by the states that they entered'),
+    sagaDurationSeconds: duration('ferry_saga_duration_seconds', 'Sagas from start to end, by how they ended'),
+    sagaRepliesTotal: counter('ferry_saga_replies_total', '{reply}', 'Replies to the commands of sagas'),
+    sagaTimersTotal: counter('ferry_saga_timers_total', '{timer}', 'Timers of sagas that were due'),
+    sagasWaiting: gauge('ferry_sagas_waiting', '{saga}', 'Sagas that wait for an operator'),
     httpRequestDurationSeconds: duration('ferry_http_request_duration_seconds', 'HTTP requests by route template'),
   };
 }
