@@ -62,9 +62,8 @@ export class ChargeBook {
   /** Gives back or gives up whatever there is under the key, and leaves a mark if there is nothing. */
   cancel(key: string): Charge {
     const charge = this.#charges.get(key);
-    switch (charge?.status) {
-      case undefined:
-        return this.#keep({ key, status: 'voided', amount: NOTHING, currency: '' });
+    if (charge === undefined) return this.#keep({ key, status: 'voided', amount: NOTHING, currency: '' });
+    switch (charge.status) {
       case 'authorised':
         return this.#keep({ ...charge, status: 'voided' });
       case 'captured':

@@ -1,6 +1,6 @@
 /**
- * The embedded stack: Postgres, Kafka and a schema registry as child processes of this one, in one home. What is configured as
- * external is not started.
+ * The embedded stack: Postgres, Kafka and a schema registry as child processes of this one, in one home, and the payment provider of the
+ * example. What is configured as external is not started.
  */
 import { FerryError } from '../kernel/errors.ts';
 import type { ChildExit } from './child.ts';
@@ -24,7 +24,7 @@ export interface EmbeddedStackOptions {
   readonly paymentProvider?: boolean;
   /** Ports; 0 (and left out) takes the one used before in this home, else a free one. */
   readonly ports: Readonly<Record<Exclude<PartName, 'payment-provider'>, number>> & {
-    readonly paymentProvider?: number;
+    readonly 'payment-provider'?: number;
   };
   readonly sql: SqlRunner;
   readonly progress?: (message: string) => void;
@@ -67,8 +67,7 @@ export async function startEmbeddedStack(options: EmbeddedStackOptions): Promise
   const kafka = options.kafka && java ? add(kafkaRecipe(home, ports.kafka, controllerPort, java)) : undefined;
   const storage = options.postgres ? registryStorage(home, ports.postgres) : undefined;
   const registry = options.registry && java ? add(registryRecipe(home, ports.registry, java, storage)) : undefined;
-
-  const provider = options.paymentProvider ? add(paymentProviderRecipe(home, ports.paymentProvider)) : undefined;
+  const provider = options.paymentProvider ? add(paymentProviderRecipe(home, ports['payment-provider'])) : undefined;
 
   const stop = async () => {
     for (const name of STOP_ORDER) await parts.get(name)?.stop();
@@ -89,7 +88,7 @@ export async function startEmbeddedStack(options: EmbeddedStackOptions): Promise
     ...(postgres && { postgresUrl: postgresUrl(home, ports.postgres, DATABASE) }),
     ...(kafka && { kafkaBrokers: `127.0.0.1:${ports.kafka}` }),
     ...(registry && { registryUrl: registryUrl(ports.registry) }),
-    ...(provider && { paymentProviderUrl: paymentProviderUrl(ports.paymentProvider) }),
+    ...(provider && { paymentProviderUrl: paymentProviderUrl(ports['payment-provider']) }),
   };
   home.saveAddresses({ ...home.addresses(), ...addresses });
   return {
@@ -109,6 +108,11 @@ async function choosePorts(options: EmbeddedStackOptions): Promise<Record<PartNa
     postgres: await choosePort('EMBEDDED_POSTGRES_PORT', options.ports.postgres, portOf(before.postgresUrl)),
     kafka: await choosePort('EMBEDDED_KAFKA_PORT', options.ports.kafka, portOf(before.kafkaBrokers)),
     registry: await choosePort('EMBEDDED_REGISTRY_PORT', options.ports.registry, portOf(before.registryUrl)),
+    'payment-provider': await choosePort(
+      'EMBEDDED_PAYMENT_PROVIDER_PORT',
+      options.ports['payment-provider'] ?? 0,
+      portOf(before.paymentProviderUrl),
+    ),
   };
 }
 

@@ -17,7 +17,7 @@ const OBJECTS = `
   with mine as (
     select c.oid, c.relkind, n.nspname, c.relname
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where n.nspname in ('ferry', 'commerce') and c.relname !~ '_\\d{8}(_|$)'
+     where n.nspname = any ('{ferry,commerce,payment,inventory,shipping}') and c.relname !~ '_\\d{8}(_|$)'
   )
   select format('%s.%s', mine.nspname, mine.relname) as owner, 1 as kind, attnum::int as place,
          format('  column %s %s%s%s', attname, format_type(atttypid, atttypmod), case when attnotnull then ' not null' else '' end,
@@ -45,7 +45,7 @@ const OBJECTS = `
   union all
   select format('function %s.%s(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)), 7, 0,
          format('  returns %s%s, body %s', pg_get_function_result(p.oid), case when prosecdef then ', security definer' else '' end, md5(prosrc))
-    from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname in ('ferry', 'commerce')
+    from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = any ('{ferry,commerce,payment,inventory,shipping}')
   union all
   select format('publication %s', pubname), 8, 0, format('  %s.%s insert=%s update=%s delete=%s truncate=%s via_root=%s', schemaname, tablename, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot)
     from pg_publication join pg_publication_tables using (pubname)

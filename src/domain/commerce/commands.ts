@@ -2,7 +2,7 @@
 import { v7 } from 'uuid';
 import { FerryError } from '../../kernel/errors.ts';
 import type { EventId } from '../../kernel/event-id.ts';
-import type { EventWriter } from '../../outbox/event-writer.ts';
+import type { ApiEvent, EventWriter } from '../../outbox/event-writer.ts';
 import type { Queryable } from '../../postgres/connection.ts';
 import { type Actor, recordAudit } from '../audit.ts';
 import { type Customer, changeCredit, releaseCredit, reserveCredit } from './customer.ts';
@@ -15,7 +15,7 @@ import {
   type OrderRequest,
   refusal,
 } from './order.ts';
-import { creditReleased, creditReserved, orderCancelled, orderPlaced } from './order-events.ts';
+import { creditReleased, creditReserved, orderCancelled, orderCompleted, orderPlaced } from './order-events.ts';
 import { insertCustomer, insertOrder, lockCustomer, lockOrder, updateCustomer, updateOrder } from './repository.ts';
 
 export interface OrderChange {
@@ -61,27 +61,68 @@ export async function placeOrder(
   return { order, eventId: event.id };
 }
 
+export interface CancelRequest {
+  readonly orderId: string;
+  readonly reason: CancelReason;
+  readonly note: string | null;
+  /** Of the order's event: those by which a saga knows it for the answer to its command. */
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
 /** Cancels an order and releases its credit. Throws NOT_FOUND, CONFLICT, and what EventWriter.write throws. */
 export async function cancelOrder(
   tx: Queryable,
   events: EventWriter,
   actor: Actor,
-  request: { readonly orderId: string; readonly reason: CancelReason; readonly note: string | null },
+  { orderId, reason, note, headers = {} }: CancelRequest,
 ): Promise<OrderChange> {
-  const order = await lockOrder(tx, request.orderId);
-  if (order === null) throw new FerryError('NOT_FOUND', `there is no order ${request.orderId}`);
-  checkTransition(order, 'cancelled');
+  return endOrder(tx, events, actor, {
+    orderId,
+    status: 'cancelled',
+    action: 'order.cancel',
+    eventOf: (order) => ({ ...orderCancelled(order, reason, note), headers }),
+  });
+}
+
+export type CompleteRequest = Pick<CancelRequest, 'orderId' | 'headers'>;
+
+/** Completes an order that was fulfilled and paid, and releases its credit. Throws as `cancelOrder` does. */
+export async function completeOrder(
+  tx: Queryable,
+  events: EventWriter,
+  actor: Actor,
+  { orderId, headers = {} }: CompleteRequest,
+): Promise<OrderChange> {
+  return endOrder(tx, events, actor, {
+    orderId,
+    status: 'completed',
+    action: 'order.complete',
+    eventOf: (order) => ({ ...orderCompleted(order), headers }),
+  });
+}
+
+interface End {
+  readonly orderId: string;
+  readonly status: 'cancelled' | 'completed';
+  readonly action: string;
+  readonly eventOf: (order: Order) => ApiEvent;
+}
+
+async function endOrder(tx: Queryable, events: EventWriter, actor: Actor, end: End): Promise<OrderChange> {
+  const order = await lockOrder(tx, end.orderId);
+  if (order === null) throw new FerryError('NOT_FOUND', `there is no order ${end.orderId}`);
+  checkTransition(order, end.status);
   const locked = await lockCustomer(tx, order.customerId);
   if (locked === null) throw new Error(`order ${order.id} has no customer`);
   const relieved = releaseCredit(locked.customer, order.total);
 
-  const cancelled = { ...order, status: 'cancelled' as const, changedAt: locked.now };
-  const event = await events.write(tx, orderCancelled(cancelled, request.reason, request.note), 'application');
-  await events.write(tx, creditReleased(relieved, cancelled), 'application');
-  const changed = { ...cancelled, version: event.aggregateVersion };
+  const ended = { ...order, status: end.status, changedAt: locked.now };
+  const event = await events.write(tx, end.eventOf(ended), 'application');
+  await events.write(tx, creditReleased(relieved, ended), 'application');
+  const changed = { ...ended, version: event.aggregateVersion };
   await updateOrder(tx, changed);
   await updateCustomer(tx, relieved);
-  await recordAudit(tx, actor, { action: 'order.cancel', subject: `order/${order.id}`, eventId: event.id });
+  await recordAudit(tx, actor, { action: end.action, subject: `order/${order.id}`, eventId: event.id });
   return { order: changed, eventId: event.id };
 }
 

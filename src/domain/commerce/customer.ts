@@ -6,7 +6,7 @@ export interface Customer {
   readonly id: string;
   readonly currency: Currency;
   readonly creditLimit: Amount;
-  /** The sum of the totals of the customer's orders that are not cancelled. */
+  /** The sum of the totals of the customer's orders that are neither paid and completed nor cancelled. */
   readonly creditReserved: Amount;
 }
 

@@ -50,6 +50,22 @@ export function orderCancelled(
   };
 }
 
+export function orderCompleted(order: NewOrder): ApiEvent<'commerce.OrderCompleted'> {
+  return {
+    aggregateType: 'order',
+    aggregateId: order.id,
+    type: 'commerce.OrderCompleted',
+    occurredAt: order.changedAt,
+    payload: {
+      orderId: order.id,
+      customerId: order.customerId,
+      currency: order.currency,
+      total: formatAmount(order.total),
+      completedAt: order.changedAt,
+    },
+  };
+}
+
 /** `customer` is as it was left. */
 export function creditReserved(customer: Customer, order: NewOrder): ApiEvent<'commerce.CreditReserved'> {
   return {

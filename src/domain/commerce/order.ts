@@ -26,7 +26,7 @@ export interface PostalAddress {
   readonly country: string;
 }
 
-export const ORDER_STATUSES = ['placed', 'cancelled'] as const;
+export const ORDER_STATUSES = ['placed', 'completed', 'cancelled'] as const;
 export type OrderStatus = (typeof ORDER_STATUSES)[number];
 
 export const CANCEL_REASONS = ['CUSTOMER_REQUEST', 'OUT_OF_STOCK', 'CREDIT_REFUSED', 'OTHER'] as const;
@@ -64,7 +64,8 @@ export const MAX_QUANTITY = 10_000;
 
 /** Which states may follow a state. */
 const NEXT: Readonly<Record<OrderStatus, readonly OrderStatus[]>> = {
-  placed: ['cancelled'],
+  placed: ['completed', 'cancelled'],
+  completed: [],
   cancelled: [],
 };
 

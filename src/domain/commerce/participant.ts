@@ -1,0 +1,64 @@
+/** The order as a participant of its own fulfilment: how it ends, by command. */
+
+import { NonRetryableError } from '../../inbox/failure.ts';
+import { emit } from '../../outbox/emit.ts';
+import type { Queryable } from '../../postgres/connection.ts';
+import type { Actor } from '../audit.ts';
+import {
+  answerHeaders,
+  type Command,
+  defineParticipant,
+  type Participant,
+  type ParticipantParts,
+} from '../participant.ts';
+import { cancelOrder, completeOrder } from './commands.ts';
+import type { Order } from './order.ts';
+import { lockOrder } from './repository.ts';
+
+type Ending = Command<{ readonly orderId: string }>;
+
+/** Its group is `<topic prefix>order`. What it answers are the order's own events, which happen once; a repeated command is told so. */
+export function orderParticipant(parts: ParticipantParts): Participant {
+  const { events } = parts;
+  return defineParticipant(parts, {
+    name: 'order',
+    carryOuts: {
+      'commerce.CancelOrder': async (command, tx) => {
+        if (await isOpen(command, tx)) {
+          await cancelOrder(tx, events, actorOf(command), { ...answering(command), reason: 'OTHER', note: null });
+        }
+        return null;
+      },
+      'commerce.CompleteOrder': async (command, tx) => {
+        if (await isOpen(command, tx)) await completeOrder(tx, events, actorOf(command), answering(command));
+        return null;
+      },
+    },
+  });
+}
+
+/** Whether the order can still end; if not, the command has been answered. */
+async function isOpen(command: Ending, tx: Queryable): Promise<boolean> {
+  const { orderId } = command.payload;
+  const order = await lockOrder(tx, orderId);
+  if (order === null) throw new NonRetryableError(`there is no order ${orderId}, so it cannot end`);
+  if (order.status === 'placed') return true;
+  await emit(tx, { ...alreadyEnded(order), headers: answerHeaders(command.correlation) });
+  return false;
+}
+
+/** Not counted among the order's versions: nothing has changed. */
+function alreadyEnded({ id: orderId, status, changedAt }: Order) {
+  const about = { aggregateType: 'order', aggregateId: orderId };
+  return status === 'cancelled'
+    ? ({ ...about, type: 'commerce.OrderAlreadyCancelled', payload: { orderId, cancelledAt: changedAt } } as const)
+    : ({ ...about, type: 'commerce.OrderAlreadyCompleted', payload: { orderId, completedAt: changedAt } } as const);
+}
+
+function answering({ payload, correlation }: Ending) {
+  return { orderId: payload.orderId, headers: answerHeaders(correlation) };
+}
+
+function actorOf({ correlation }: Ending): Actor {
+  return { principal: correlation === null ? 'command' : `saga:${correlation.sagaId}`, requestId: null };
+}
