@@ -64,7 +64,7 @@ class Course {
     const { state } = this.#draft.record(step);
     const awaited = state === 'sent' || (state === 'refused' && this.#draft.state === 'stuck');
     if (rule.outcome === 'done' && awaited) {
-      this.#draft.merge(rule.merge?.(value, this.#draft.data) ?? {});
+      this.#draft.merge(rule.merge?.(value, this.#draft.data));
       this.#draft.move(step, 'done');
       this.#unstick();
       this.#draft.solved();
@@ -111,7 +111,7 @@ class Course {
     const { state, undoAttempt } = this.#draft.record(step);
     const awaited = state === 'undoing' || state === 'undo_failed';
     if (rule.outcome === 'done' && awaited) {
-      this.#draft.merge(rule.merge?.(value, this.#draft.data) ?? {});
+      this.#draft.merge(rule.merge?.(value, this.#draft.data));
       this.#draft.move(step, 'undone');
       if (this.#draft.state === 'compensation_failed') this.#draft.to('compensating');
       this.#undoNext();

@@ -70,7 +70,7 @@ export class SagaDraft {
   /** Moves the instance. A problem stays noted until another takes its place, or `solved`. */
   to(state: InstanceState, problem?: Problem): void {
     checkInstanceTransition(this.state, state);
-    this.#note({ step: null, from: this.state, to: state, reason: problem?.text ?? null });
+    this.#note({ step: null, from: this.state, to: state, ...because(problem?.text) });
     this.#change({
       state,
       ...(problem === undefined ? {} : { problem: { ...problem, text: storable(problem.text) } }),
@@ -81,8 +81,8 @@ export class SagaDraft {
     this.#change({ problem: null });
   }
 
-  merge(part: SagaData): void {
-    this.#change({ data: { ...this.data, ...part } });
+  merge(part: SagaData | undefined): void {
+    if (part !== undefined) this.#change({ data: { ...this.data, ...part } });
   }
 
   cancelAfterStep(): void {
@@ -93,7 +93,7 @@ export class SagaDraft {
   move(step: AnyStep, state: StepState, reason?: string): void {
     const record = this.record(step);
     checkStepTransition(record.state, state);
-    this.#note({ step: step.name, from: record.state, to: state, reason: reason ?? null });
+    this.#note({ step: step.name, from: record.state, to: state, ...because(reason) });
     this.#steps.set(step.name, { ...record, state });
   }
 
@@ -105,7 +105,7 @@ export class SagaDraft {
   /** What happened changed nothing about the step. */
   keep(step: AnyStep, cause: HistoryCause, reason?: string): void {
     const { state } = this.record(step);
-    this.#note({ cause, step: step.name, from: state, to: state, reason: reason ?? null });
+    this.#note({ cause, step: step.name, from: state, to: state, ...because(reason) });
   }
 
   /** Sends the step's command with a new number, from its first try (`fresh`) or as one more; waits for its reply. */
@@ -183,6 +183,10 @@ function origin(input: SagaInput, cause?: HistoryCause): Origin {
       return { ...none, cause: 'reply', purpose, attempt: input.attempt, eventId: input.eventId };
     }
   }
+}
+
+function because(reason: string | undefined): { reason?: string } {
+  return reason === undefined ? {} : { reason };
 }
 
 function storable(text: string): string {
