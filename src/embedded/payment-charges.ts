@@ -3,7 +3,7 @@
  * answered, so that the books outlive a SIGKILL of the provider.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, truncateSync, writeSync } from 'node:fs';
 
 export type ChargeStatus =
   | 'authorised'
@@ -30,7 +30,7 @@ export class ChargeBook {
 
   /** `file` keeps the books; null keeps them in memory only. */
   constructor(file: string | null) {
-    if (file !== null && existsSync(file)) this.#read(readFileSync(file, 'utf8'));
+    if (file !== null && existsSync(file)) this.#read(file);
     this.#journal = file === null ? null : openSync(file, 'a', 0o600);
   }
 
@@ -79,9 +79,12 @@ export class ChargeBook {
     return charge;
   }
 
-  /** The last line may have been cut off by a crash: then it was not answered either. */
-  #read(journal: string): void {
-    for (const line of journal.split('\n').slice(0, -1)) {
+  /** The last line may have been cut off by a crash: then it was not answered either, and goes as a whole. */
+  #read(file: string): void {
+    const written = readFileSync(file);
+    const journal = written.subarray(0, written.lastIndexOf('\n') + 1);
+    truncateSync(file, journal.length);
+    for (const line of journal.toString().split('\n').slice(0, -1)) {
       const charge = JSON.parse(line) as Charge;
       this.#charges.set(charge.key, charge);
     }
