@@ -125,9 +125,18 @@ class World {
       assert.ok(!this.sent.has(name), `${name} is sent twice`);
       this.sent.add(name);
       assert.ok(purpose === 'do' || !this.participants.holds(ID, 'handover'), `${name} is sent behind the pivot`);
+      if (purpose === 'undo' && attempt === 1) this.#checkReverse(step as TripStep);
       const { amount } = payload as { amount: number };
       this.#commands.push({ ...correlation, type, amount });
     }
+  }
+
+  /** Undoing begins with a step when every later one is undone; a skipped one's undo goes out beside the others. */
+  #checkReverse(step: TripStep): void {
+    if (this.instance.steps.get(step)?.state === 'skipped') return;
+    const later = TRIP_STEPS.slice(TRIP_STEPS.indexOf(step) + 1).map((name) => this.instance.steps.get(name)?.state);
+    const left = later.filter((state) => state === 'done' || state === 'unknown' || state === 'undoing');
+    assert.deepEqual(left, [], `${step} is undone before a later step`);
   }
 
   #participate(command: ModelCommand, mood: Mood): boolean {

@@ -1,0 +1,375 @@
+/** What follows from what happened, case by case; decide-properties.test.ts has the rest. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { SAGA_HEADER } from '../../../src/events/saga-headers.ts';
+import { decide } from '../../../src/saga/decide.ts';
+import type {
+  Decision,
+  OperatorAction,
+  OutgoingCommand,
+  SagaInput,
+  SagaInstance,
+  Timer,
+} from '../../../src/saga/instance.ts';
+import { eventId } from '../../support/relay-fixtures.ts';
+import { type TripStep, tripSaga } from '../../support/saga-model.ts';
+
+const SAGA = tripSaga({ timeoutMs: 1_000, retry: { maxTries: 2, baseMs: 10, maxMs: 40 } });
+
+/** One saga, told what happens; keeps what it sent last. */
+class Trip {
+  instance: SagaInstance;
+  last: Decision;
+  timer: Timer = null;
+  #ids = 0;
+
+  constructor() {
+    this.instance = {
+      id: '019b7c5e-8c00-7000-8000-00000000a001',
+      name: 'trip',
+      version: 1,
+      key: 'order-1',
+      state: 'running',
+      data: { orderId: 'order-1', amount: 7, receipts: 0 },
+      step: null,
+      tries: 0,
+      cancelling: false,
+      problem: null,
+      traceparent: '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01',
+      steps: new Map(),
+    };
+    this.last = this.#decided({ kind: 'start' });
+  }
+
+  /** As far as `step`, whose command is sent and not answered. */
+  static at(step: TripStep): Trip {
+    const trip = new Trip();
+    while (trip.instance.step !== step) trip.done(trip.instance.step as TripStep);
+    return trip;
+  }
+
+  done = (step: TripStep, attempt = 1) => this.#reply('trip.Done', step, 'do', attempt);
+  refused = (step: TripStep, attempt = 1) => this.#reply('trip.Refused', step, 'do', attempt);
+  undone = (step: TripStep, attempt = 1) => this.#reply('trip.Undone', step, 'undo', attempt);
+  undoRefused = (step: TripStep, attempt = 1) => this.#reply('trip.Refused', step, 'undo', attempt);
+  expire = () => this.#decided({ kind: 'timer' });
+  operate = (action: OperatorAction) => this.#decided({ kind: 'operator', action, actor: 'ada', reason: 'because' });
+
+  #reply(type: string, step: TripStep, purpose: 'do' | 'undo', attempt: number): Decision {
+    const value = type === 'trip.Refused' ? { why: 'no' } : { amount: 7 };
+    return this.#decided({ kind: 'reply', eventId: eventId(++this.#ids), type, value, step, purpose, attempt });
+  }
+
+  #decided(input: SagaInput): Decision {
+    const decision = decide(SAGA, this.instance, input, () => eventId(++this.#ids));
+    assert.ok(decision !== null);
+    this.last = decision;
+    this.instance = decision.instance;
+    if (decision.timer !== 'unchanged') this.timer = decision.timer;
+    return decision;
+  }
+
+  get sent(): string[] {
+    return this.last.commands.map(nameOf);
+  }
+
+  get step(): string {
+    const { state, step } = this.instance;
+    return step === null ? state : `${state} ${step}: ${this.instance.steps.get(step)?.state}`;
+  }
+}
+
+/** `do payment 1` */
+function nameOf({ headers }: OutgoingCommand): string {
+  return [SAGA_HEADER.purpose, SAGA_HEADER.step, SAGA_HEADER.attempt].map((name) => headers[name]).join(' ');
+}
+
+describe('forward', () => {
+  test('a step that is done before is passed over, and the first command carries key, trace and correlation', () => {
+    const { last, instance } = new Trip();
+    const [command] = last.commands;
+    assert.equal(instance.steps.get('order')?.state, 'done');
+    assert.deepEqual(
+      { ...command, id: null },
+      {
+        id: null,
+        aggregateType: 'payment-command',
+        aggregateId: 'order-1',
+        type: 'trip.Do',
+        payload: { amount: 7 },
+        headers: {
+          ferry_saga_id: instance.id,
+          ferry_saga_step: 'payment',
+          ferry_saga_purpose: 'do',
+          ferry_saga_attempt: '1',
+        },
+        traceparent: instance.traceparent,
+      },
+    );
+  });
+
+  test('each reply sends the next command, merges its part into the data, and the last one completes', () => {
+    const trip = new Trip();
+    for (const step of ['payment', 'inventory', 'shipping', 'handover', 'issue'] as const) {
+      trip.done(step);
+      assert.equal(trip.sent.length, 1);
+    }
+    trip.done('complete');
+    assert.deepEqual([trip.step, trip.sent, trip.timer, trip.instance.data.receipts], ['completed', [], null, 6]);
+  });
+
+  test('the history links each row to the command or the reply', () => {
+    const trip = new Trip();
+    const { history, commands } = trip.done('payment');
+    assert.deepEqual(
+      history.map(({ cause, step, from, to, attempt, eventId: id }) => [cause, step, from, to, attempt, id]),
+      [
+        ['reply', 'payment', 'sent', 'done', 1, eventId(2)],
+        ['command', 'inventory', 'pending', 'sent', 1, commands[0]?.id],
+      ],
+    );
+  });
+
+  test('a duplicate and a reply to an earlier try change nothing but the history', () => {
+    const trip = Trip.at('inventory');
+    const before = trip.instance;
+    const { instance, commands, history, timer } = trip.done('payment');
+    assert.deepEqual([instance, commands, timer], [before, [], 'unchanged']);
+    assert.deepEqual(
+      history.map(({ cause, from, to }) => [cause, from, to]),
+      [['late-reply', 'done', 'done']],
+    );
+  });
+
+  test('an event that is no reply of the step is none', () => {
+    const trip = new Trip();
+    for (const reply of [
+      { type: 'trip.Other', step: 'payment', purpose: 'do' },
+      { type: 'trip.Done', step: 'elsewhere', purpose: 'do' },
+      { type: 'trip.Undone', step: 'payment', purpose: 'do' },
+      { type: 'trip.Done', step: 'payment', purpose: 'ask' },
+      { type: 'trip.Undone', step: 'handover', purpose: 'undo' },
+    ] as const) {
+      const input: SagaInput = { kind: 'reply', eventId: eventId(99), value: {}, attempt: 1, ...reply };
+      assert.equal(
+        decide(SAGA, trip.instance, input, () => eventId(1)),
+        null,
+      );
+    }
+  });
+});
+
+describe('time-outs', () => {
+  test('a command is sent again with the next number, for longer each time; then it is undone', () => {
+    const trip = Trip.at('payment');
+    assert.ok(typeof trip.timer === 'number' && trip.timer > 1_000 && trip.timer <= 1_010);
+    trip.expire();
+    assert.deepEqual(trip.sent, ['do payment 2']);
+    assert.ok(typeof trip.timer === 'number' && trip.timer >= 1_010 && trip.timer <= 1_020);
+    trip.expire();
+    assert.deepEqual([trip.step, trip.sent], ['compensating payment: undoing', ['undo payment 1']]);
+    assert.deepEqual(trip.instance.problem, { code: 'SAGA_STEP_UNANSWERED', text: 'payment: no answer to 2 tries' });
+  });
+
+  test('from the pivot on the command is repeated without end, and operators are told', () => {
+    for (const step of ['handover', 'issue'] as const) {
+      const trip = Trip.at(step);
+      for (let attempt = 2; attempt <= 9; attempt++) {
+        trip.expire();
+        assert.deepEqual(trip.sent, [`do ${step} ${attempt}`]);
+        assert.ok(typeof trip.timer === 'number' && trip.timer <= 1_040);
+        assert.equal(trip.instance.state, attempt <= 2 ? 'running' : 'stuck');
+      }
+      trip.done(step, 3);
+      assert.deepEqual([trip.instance.state, trip.instance.problem], ['running', null]);
+    }
+  });
+
+  test('an undo that nobody answers fails after its tries; its late answer helps all the same', () => {
+    const trip = Trip.at('inventory');
+    trip.refused('inventory');
+    assert.deepEqual(trip.sent, ['undo payment 1']);
+    trip.expire();
+    assert.deepEqual(trip.sent, ['undo payment 2']);
+    trip.expire();
+    assert.deepEqual([trip.step, trip.timer], ['compensation_failed payment: undo_failed', null]);
+    trip.undone('payment', 1);
+    assert.deepEqual([trip.step, trip.sent], ['compensating order: undoing', ['undo order 1']]);
+  });
+});
+
+describe('refusals', () => {
+  test('before the pivot and at it: everything is undone, the last step first', () => {
+    const trip = Trip.at('handover');
+    trip.refused('handover');
+    assert.deepEqual(trip.instance.problem, { code: 'SAGA_STEP_REFUSED', text: 'handover: no' });
+    for (const step of ['shipping', 'inventory', 'payment', 'order'] as const) {
+      assert.deepEqual([trip.step, trip.sent], [`compensating ${step}: undoing`, [`undo ${step} 1`]]);
+      trip.undone(step);
+    }
+    assert.deepEqual([trip.step, trip.sent, trip.timer], ['compensated', [], null]);
+  });
+
+  test('after the pivot: stuck without a timer, until an operator retries', () => {
+    const trip = Trip.at('issue');
+    trip.refused('issue');
+    assert.deepEqual([trip.step, trip.timer], ['stuck issue: refused', null]);
+    trip.operate('retry');
+    assert.deepEqual([trip.step, trip.sent], ['running issue: sent', ['do issue 2']]);
+  });
+
+  test('of an undo: it is tried again, and fails with the last try; an older try’s refusal does not count', () => {
+    const trip = Trip.at('inventory');
+    trip.refused('inventory');
+    assert.equal(trip.undoRefused('payment', 1).timer, 'unchanged');
+    trip.expire();
+    trip.undoRefused('payment', 1);
+    assert.equal(trip.step, 'compensating payment: undoing');
+    trip.undoRefused('payment', 2);
+    assert.equal(trip.step, 'compensation_failed payment: undo_failed');
+  });
+});
+
+describe('what turns out late to have happened', () => {
+  test('is undone again, and a saga that had ended goes on until it is', () => {
+    const trip = Trip.at('inventory');
+    trip.refused('inventory');
+    trip.undone('payment');
+    trip.undone('order');
+    assert.equal(trip.step, 'compensated');
+    trip.done('payment');
+    assert.deepEqual([trip.step, trip.sent], ['compensating payment: undoing', ['undo payment 2']]);
+    trip.undone('payment', 2);
+    assert.equal(trip.step, 'compensated');
+  });
+
+  test('is undone again when its turn comes, while others are being undone', () => {
+    const trip = Trip.at('inventory');
+    trip.refused('inventory');
+    trip.undone('payment');
+    trip.done('inventory');
+    assert.deepEqual([trip.step, trip.sent], ['compensating order: undoing', []]);
+    trip.undone('order');
+    assert.deepEqual(trip.sent, ['undo inventory 1']);
+  });
+
+  test('is undone aside, if it was skipped', () => {
+    const trip = Trip.at('payment');
+    trip.operate('skip');
+    assert.deepEqual(trip.sent, ['undo payment 1', 'do inventory 1']);
+    trip.done('payment');
+    assert.deepEqual([trip.step, trip.sent], ['running inventory: sent', ['undo payment 2']]);
+  });
+
+  test('stays, behind the pivot', () => {
+    const trip = Trip.at('payment');
+    trip.operate('skip');
+    for (const step of ['inventory', 'shipping'] as const) trip.done(step);
+    trip.done('payment');
+    assert.deepEqual([trip.step, trip.sent], ['running handover: sent', []]);
+  });
+});
+
+describe('operators', () => {
+  test('retry sends the command at once and gives it all its tries again', () => {
+    const trip = Trip.at('payment');
+    trip.expire();
+    trip.operate('retry');
+    trip.expire();
+    assert.deepEqual([trip.step, trip.sent], ['running payment: sent', ['do payment 4']]);
+  });
+
+  test('compensate undoes at once, the step in flight too', () => {
+    const trip = Trip.at('shipping');
+    trip.operate('compensate');
+    assert.deepEqual([trip.step, trip.sent], ['compensating shipping: undoing', ['undo shipping 1']]);
+    assert.deepEqual(
+      trip.last.history.map(({ actor, reason }) => [actor, reason]),
+      [
+        ['ada', 'because'],
+        ['ada', 'because'],
+        ['ada', 'because'],
+      ],
+    );
+  });
+
+  test('cancel waits for the step in flight, and then undoes instead of going on', () => {
+    for (const answer of ['done', 'refused'] as const) {
+      const trip = Trip.at('inventory');
+      trip.operate('cancel');
+      assert.deepEqual([trip.step, trip.sent], ['running inventory: sent', []]);
+      trip[answer]('inventory');
+      assert.deepEqual(trip.sent, [answer === 'done' ? 'undo inventory 1' : 'undo payment 1']);
+    }
+  });
+
+  test('skip takes what is refused or not answered as settled', () => {
+    const forward = Trip.at('issue');
+    forward.refused('issue');
+    forward.operate('skip');
+    assert.deepEqual([forward.step, forward.sent], ['running complete: sent', ['do complete 1']]);
+    const back = Trip.at('inventory');
+    back.refused('inventory');
+    for (let i = 0; i < 2; i++) back.expire();
+    back.operate('skip');
+    assert.deepEqual([back.step, back.sent], ['compensating order: undoing', ['undo order 1']]);
+  });
+
+  const refused: ReadonlyArray<[OperatorAction, string, () => Trip]> = [
+    ['compensate', 'the pivot was sent', () => Trip.at('handover')],
+    ['cancel', 'the pivot was sent', () => Trip.at('issue')],
+    [
+      'cancel',
+      'it is compensating',
+      () => {
+        const trip = Trip.at('payment');
+        trip.refused('payment');
+        return trip;
+      },
+    ],
+    [
+      'cancel',
+      'it is being cancelled',
+      () => {
+        const trip = Trip.at('payment');
+        trip.operate('cancel');
+        return trip;
+      },
+    ],
+    [
+      'retry',
+      'it has ended',
+      () => {
+        const trip = Trip.at('complete');
+        trip.done('complete');
+        return trip;
+      },
+    ],
+  ];
+  for (const [action, why, trip] of refused) {
+    test(`${action} is refused: ${why}`, () => {
+      const at = trip();
+      assert.throws(() => at.operate(action), { code: 'CONFLICT', message: new RegExp(why) });
+    });
+  }
+});
+
+test('text of a participant is kept as Postgres can store it, and not without end', () => {
+  const trip = Trip.at('payment');
+  const value = { why: `\0\ud800${'x'.repeat(2_000)}` };
+  const input: SagaInput = {
+    kind: 'reply',
+    eventId: eventId(9),
+    type: 'trip.Refused',
+    value,
+    step: 'payment',
+    purpose: 'do',
+    attempt: 1,
+  };
+  const decision = decide(SAGA, trip.instance, input, () => eventId(10));
+  const texts = [
+    decision?.instance.problem?.text ?? '',
+    ...(decision?.history ?? []).map(({ reason }) => reason ?? ''),
+  ];
+  for (const text of texts) assert.ok(text.length <= 1_000 && text.isWellFormed() && !text.includes('\0'));
+});
