@@ -6,8 +6,8 @@
  * Under read_committed kafkajs can, rarely, let records of an aborted transaction through (see log-reader.ts). Those that Ferry's relay
  * aborted it publishes again under the same event ids, so whoever applies each id once is not harmed.
  */
-import type { Consumer, EachBatchPayload } from 'kafkajs';
-import { backoffMs, sleep } from '../kernel/deadline.ts';
+import type { Consumer, EachBatchHandler, EachBatchPayload } from 'kafkajs';
+import { backoffMs, sleep, withDeadline } from '../kernel/deadline.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { createKafka, type KafkaOptions } from './client.ts';
 import { type LogRecord, toLogRecord } from './log-reader.ts';
@@ -45,6 +45,8 @@ const FETCH_WAIT_MS = 250;
 const ROOM_WAIT_MS = 500;
 const COMMIT_INTERVAL_MS = 100;
 const BACKOFF_BASE_MS = 100;
+/** How long a stop waits for a group that is just being joined, for the last commit, and for the brokers to take the farewell. */
+const LEAVE_TIMEOUT_MS = 3_000;
 
 type CommitOffsets = EachBatchPayload['commitOffsetsIfNecessary'];
 
@@ -94,7 +96,7 @@ export class GroupConsumer {
 
   /** Resolves when it was stopped, rejects when kafkajs gave up. */
   async #consumeUntilItEnds(signal: AbortSignal): Promise<void> {
-    const { kafka, groupId, topics, sessionTimeoutMs } = this.#options;
+    const { kafka, groupId, sessionTimeoutMs } = this.#options;
     const consumer = createKafka(kafka).consumer({
       groupId,
       sessionTimeout: sessionTimeoutMs,
@@ -106,22 +108,25 @@ export class GroupConsumer {
       retry: { restartOnFailure: async () => false }, // we begin anew, with a fresh client
     });
     const ended = Promise.withResolvers<void>();
+    const fetches = new Fetches(consumer);
+    let usable = true;
     consumer.on(consumer.events.CRASH, ({ payload }) => ended.reject(payload.error));
-    consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => this.#assigned(payload.memberAssignment));
+    consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+      usable = !fetches.mayOutlive();
+      if (usable) this.#assigned(payload.memberAssignment);
+      else ended.reject(new Error('the group was joined again while records of the former assignment were under way'));
+    });
     const stop = () => ended.resolve();
     signal.addEventListener('abort', stop, { once: true });
     ended.promise.catch(() => {}); // a crash during the start is met below
     const committing = setInterval(() => this.#commit(), COMMIT_INTERVAL_MS);
     try {
-      await consumer.connect();
-      await consumer.subscribe({ topics: [...topics], fromBeginning: true });
-      await consumer.run({
-        autoCommit: false,
-        eachBatchAutoResolve: false,
-        eachBatch: (payload) => this.#handleBatch(payload),
-      });
+      const eachBatch = async (payload: EachBatchPayload) => {
+        if (usable) await this.#handleBatch(payload);
+      };
+      await Promise.race([this.#begin(consumer, eachBatch, signal), someTimeAfter(signal, LEAVE_TIMEOUT_MS)]);
       await ended.promise;
-      await this.#commit();
+      await withDeadline('committing what is done', LEAVE_TIMEOUT_MS, this.#commit()).catch(() => {});
     } finally {
       clearInterval(committing);
       signal.removeEventListener('abort', stop);
@@ -129,9 +134,16 @@ export class GroupConsumer {
     }
   }
 
+  async #begin(consumer: Consumer, eachBatch: EachBatchHandler, signal: AbortSignal): Promise<void> {
+    const { topics } = this.#options;
+    await consumer.connect();
+    if (!signal.aborted) await consumer.subscribe({ topics: [...topics], fromBeginning: true });
+    if (!signal.aborted) await consumer.run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch });
+  }
+
   async #leave(consumer: Consumer): Promise<void> {
     this.#commitOffsets = null;
-    await consumer.disconnect().catch(() => {});
+    await withDeadline('leaving the group', LEAVE_TIMEOUT_MS, consumer.disconnect()).catch(() => {});
     this.#assigned({});
   }
 
@@ -193,5 +205,37 @@ export class GroupConsumer {
     });
     if (lags.length > 0)
       this.#options.metrics.recordsLagMax.record(Math.max(...lags), { group: this.#options.groupId });
+  }
+}
+
+/** Keeps no process alive. */
+function someTimeAfter(signal: AbortSignal, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    signal.addEventListener('abort', () => setTimeout(resolve, ms).unref(), { once: true });
+  });
+}
+
+/**
+ * Which brokers are being asked for records. kafkajs asks each in a loop of its own, and when one of these finds the metadata stale (a leader
+ * moved, a topic got partitions) it joins the group again from within: what the other loops have fetched then still comes, from positions
+ * that the new assignment knows nothing of, and committing behind it would lose what lies before. When a rebalance is the cause of a join,
+ * all loops have ended before.
+ */
+class Fetches {
+  readonly #brokers = new Set<number>();
+  readonly #asked = new Set<number>();
+
+  constructor(consumer: Consumer) {
+    consumer.on(consumer.events.FETCH_START, ({ payload }) => {
+      this.#brokers.add(payload.nodeId);
+      this.#asked.add(payload.nodeId);
+    });
+    consumer.on(consumer.events.FETCH, ({ payload }) => this.#asked.delete(payload.nodeId));
+    consumer.on(consumer.events.REBALANCING, () => this.#asked.clear());
+  }
+
+  /** While the group is being joined: whether records of the former assignment may come after it. Sometimes true without need. */
+  mayOutlive(): boolean {
+    return this.#asked.size > 0 && this.#brokers.size > 1;
   }
 }
