@@ -34,11 +34,14 @@ function paymentOf(row: PaymentRow): Payment {
   };
 }
 
-/** Inserts the payment as `pending` unless it is there. Waits for a transaction that is inserting the same one, until it has ended. */
+/**
+ * Inserts the payment as `pending` unless it is there. Waits for a transaction that is inserting the same one, until it has ended. No index is
+ * named for the conflict: of two at once, the second may meet the first in either of the two.
+ */
 export async function insertPayment(tx: Queryable, payment: NewPayment): Promise<void> {
   await tx.query(
     `insert into payment.payments (payment_id, idempotency_key, source_system, status, customer_id, currency, amount)
-     values ($1, $2, $3, 'pending', $4, $5, $6) on conflict (payment_id) do nothing`,
+     values ($1, $2, $3, 'pending', $4, $5, $6) on conflict do nothing`,
     [payment.id, payment.idempotencyKey, payment.sourceSystem, payment.customerId, payment.currency, payment.amount],
   );
 }
