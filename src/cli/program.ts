@@ -2,8 +2,10 @@
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { ROLES } from '../domain/access/api-key.ts';
 import { FERRY_VERSION } from '../kernel/version.ts';
+import { INSTANCE_STATES } from '../saga/states.ts';
 import { EXIT, EXIT_HELP, exitCodeOf, failureText } from './exit-codes.ts';
 import type { KeysOptions } from './keys-command.ts';
+import type { SagasOptions } from './sagas-command.ts';
 import type { ServeOptions } from './serve-command.ts';
 import type { StartService } from './service.ts';
 import { type CommonOptions, type Environment, openSession, type Session } from './session.ts';
@@ -58,6 +60,7 @@ function createProgram({ environment, startService }: CliDependencies, exit: (co
       });
   addStackCommands(command, startService);
   addEventCommands(command);
+  addSagaCommand(command);
   command('test', 'run the checks and suites, or one suite: unit, integration, chaos', async () => {
     return (await import('./test-command.ts')).runTests;
   }).argument('[suite-and-files...]', 'suites, and texts that file paths must have in them');
@@ -149,6 +152,28 @@ function addEventCommands(command: AddCommand): void {
     .requiredOption('--reason <text>', 'why: it stands in ferry.relay_epoch');
 }
 
+/** Sagas, and what operators do about them. */
+function addSagaCommand(command: AddCommand): void {
+  json(
+    command<SagasOptions>('sagas', 'list sagas, show one with its history, or act on one that waits', async () => {
+      return (await import('./sagas-command.ts')).runSagas;
+    }),
+  )
+    .addArgument(
+      new Argument('<action>', 'what to do').choices(['list', 'show', 'retry', 'skip', 'compensate', 'cancel']),
+    )
+    .argument('[id]', 'the saga; all actions but list need it')
+    .option('--name <name>', 'list: sagas of this definition')
+    .addOption(new Option('--state <state>', 'list: sagas in this state').choices(INSTANCE_STATES))
+    .option('--key <key>', 'list: what it is about, such as an order’s id')
+    .option('--step <step>', 'list: sagas at this step')
+    .addOption(new Option('--started-after <time>', 'list: RFC 3339').argParser(pointInTime))
+    .addOption(new Option('--started-before <time>', 'list: RFC 3339').argParser(pointInTime))
+    .addOption(new Option('--limit <n>', 'list: most to print').default(50).argParser(wholeNumber(1, 10_000)))
+    .option('--offsets', 'show: find the records in Kafka too, which reads the partitions of the saga’s key')
+    .option('--reason <text>', 'why: it stands in the saga’s history and in ferry.audit (actions: required)');
+}
+
 /** Whoever read our output (`| head`) has seen enough. */
 function endOnBrokenPipe(error: NodeJS.ErrnoException): void {
   if (error.code === 'EPIPE') process.exit(EXIT.fine);
@@ -161,4 +186,10 @@ function wholeNumber(minimum: number, maximum: number): (text: string) => number
     if (/^\d+$/.test(text) && value >= minimum && value <= maximum) return value;
     throw new InvalidArgumentError(`It takes a whole number from ${minimum} to ${maximum}.`);
   };
+}
+
+function pointInTime(text: string): string {
+  const time = new Date(text);
+  if (!Number.isNaN(time.getTime())) return time.toISOString();
+  throw new InvalidArgumentError('It takes a time such as 2026-01-31T08:00:00Z.');
 }

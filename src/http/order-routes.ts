@@ -1,6 +1,7 @@
 /** Orders over HTTP: place, read, list, cancel. */
 import { type FastifyPluginCallbackTypebox, type Static, Type } from '@fastify/type-provider-typebox';
 import { cancelOrder, placeOrder } from '../domain/commerce/commands.ts';
+import { fulfilment } from '../domain/commerce/fulfilment.ts';
 import { formatAmount, parseAmount } from '../domain/commerce/money.ts';
 import {
   CANCEL_REASONS,
@@ -13,6 +14,8 @@ import {
 } from '../domain/commerce/order.ts';
 import { findOrder, findOrderLines, listOrders } from '../domain/commerce/repository.ts';
 import { FerryError } from '../kernel/errors.ts';
+import { findSagaOfKey } from '../ops/sagas.ts';
+import { INSTANCE_STATES } from '../saga/states.ts';
 import {
   AmountText,
   answers,
@@ -25,6 +28,7 @@ import {
   Uuid,
   UuidV7,
 } from './contract.ts';
+import { NextCursor, PageQuery, readPage } from './cursor.ts';
 import { answerOnce } from './idempotency.ts';
 import { WRITTEN } from './position.ts';
 import { actorOf, type RouteDeps } from './route-deps.ts';
@@ -76,11 +80,21 @@ const orderFields = {
   changedAt: Timestamp,
 };
 const OrderSummarySchema = Type.Object(orderFields);
+/** Its course, not only where it is: GET /v1/sagas/{id}; or as it goes: GET /v1/orders/{id}/events. */
+const OrderSagaSchema = Type.Object({
+  id: UuidV7,
+  state: Type.Enum([...INSTANCE_STATES]),
+  step: Type.Union([Type.String(), Type.Null()], { description: 'Where it is; null once it has ended.' }),
+  since: Timestamp,
+});
 const OrderSchema = Type.Object({
   ...orderFields,
   customerEmail: Type.Union([Type.String(), Type.Null()]),
   shippingAddress: Type.Union([AddressSchema, Type.Null()]),
   lines: Type.Array(LineSchema),
+  saga: Type.Union([OrderSagaSchema, Type.Null()], {
+    description: 'How far its fulfilment is; null until that has begun.',
+  }),
 });
 const OrderChangeSchema = Type.Object(
   {
@@ -91,17 +105,14 @@ const OrderChangeSchema = Type.Object(
 );
 const OrderPageSchema = Type.Object({
   orders: Type.Array(OrderSummarySchema),
-  nextCursor: Type.Union([Type.String(), Type.Null()], { description: 'Null on the last page.' }),
+  nextCursor: NextCursor,
 });
 const OrderParams = Type.Object({ id: Uuid });
 const OrderQuery = Type.Object(
   {
     customerId: Type.Optional(CustomerId),
     status: Type.Optional(Type.Enum([...ORDER_STATUSES])),
-    limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, description: 'Default: 20.' })),
-    cursor: Type.Optional(
-      Type.String({ pattern: '^[A-Za-z0-9_-]{22}$', description: 'nextCursor of the page before.' }),
-    ),
+    ...PageQuery,
   },
   closed,
 );
@@ -164,8 +175,15 @@ export function orderRoutes(deps: RouteDeps): FastifyPluginCallbackTypebox {
         const order = await findOrder(deps.pool, request.params.id);
         if (order === null) throw new FerryError('NOT_FOUND', `there is no order ${request.params.id}`);
         const lines = await findOrderLines(deps.pool, order.id);
+        const saga = await findSagaOfKey(deps.pool, fulfilment.name, order.id);
         const { customerEmail, shippingAddress } = order;
-        return { ...summaryOf(order), customerEmail, shippingAddress, lines: lines.map(lineTextOf) };
+        return {
+          ...summaryOf(order),
+          customerEmail,
+          shippingAddress,
+          lines: lines.map(lineTextOf),
+          saga: saga === null ? null : { id: saga.id, state: saga.state, step: saga.step, since: saga.changedAt },
+        };
       },
     );
 
@@ -180,14 +198,12 @@ export function orderRoutes(deps: RouteDeps): FastifyPluginCallbackTypebox {
           response: answers({ 200: OrderPageSchema }, [401, 403, 422, 503]),
         },
       },
-      async (request) => {
-        const { customerId = null, status = null, limit = 20, cursor } = request.query;
-        const before = cursor === undefined ? null : orderIdOfCursor(cursor);
-        // One more than asked for tells whether there is a next page.
-        const found = await listOrders(deps.pool, { customerId, status, before, limit: limit + 1 });
-        const page = found.slice(0, limit);
-        const last = found.length > limit ? page.at(-1) : undefined;
-        return { orders: page.map(summaryOf), nextCursor: last === undefined ? null : cursorOf(last.id) };
+      async ({ query }) => {
+        const { customerId = null, status = null } = query;
+        const { rows, nextCursor } = await readPage(query, (slice) =>
+          listOrders(deps.pool, { customerId, status, ...slice }),
+        );
+        return { orders: rows.map(summaryOf), nextCursor };
       },
     );
     done();
@@ -221,15 +237,4 @@ function summaryOf(order: Order): Static<typeof OrderSummarySchema> {
 
 function lineTextOf({ sku, quantity, unitPrice }: OrderLine): Static<typeof LineSchema> {
   return { sku, quantity, unitPrice: formatAmount(unitPrice) };
-}
-
-/** A cursor is the id of the page's last order, in the 22 characters of its 16 bytes. */
-function cursorOf(orderId: string): string {
-  return Buffer.from(orderId.replaceAll('-', ''), 'hex').toString('base64url');
-}
-
-function orderIdOfCursor(cursor: string): string {
-  return Buffer.from(cursor, 'base64url')
-    .toString('hex')
-    .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }

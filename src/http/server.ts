@@ -18,10 +18,12 @@ import { idempotencyKeyOf } from './idempotency.ts';
 import { purgeExpired, sharedSecret } from './idempotency-store.ts';
 import { describeContract } from './openapi.ts';
 import { orderRoutes } from './order-routes.ts';
+import { orderStreamRoutes } from './order-stream-routes.ts';
 import { orderTotalsRoutes } from './order-totals-routes.ts';
 import { type ProbeDeps, probeRoutes } from './probe-routes.ts';
 import { sendProblem } from './problem.ts';
 import type { Projections, RouteDeps } from './route-deps.ts';
+import { type SagaDeps, sagaRoutes } from './saga-routes.ts';
 import { registerTracing } from './tracing.ts';
 
 export type { FastifyInstance as HttpServer } from 'fastify';
@@ -34,6 +36,8 @@ export interface HttpDeps extends Omit<ProbeDeps, 'db'> {
   readonly pool: Pool;
   readonly events: EventWriter;
   readonly projections: Projections;
+  /** Left out: this process knows no sagas, and has no routes for them. */
+  readonly sagas?: SagaDeps;
   readonly logger: Logger;
   readonly tracer: Tracer;
   readonly metrics: Pick<Metrics, 'httpRequestDurationSeconds'>;
@@ -101,7 +105,9 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
     await app.register(orderRoutes(routeDeps));
     await app.register(customerRoutes(routeDeps));
     await app.register(orderTotalsRoutes(routeDeps));
+    await app.register(orderStreamRoutes(routeDeps, deps.logger));
   }
+  if (deps.sagas !== undefined) await app.register(sagaRoutes(routeDeps, deps.sagas));
   purgeRegularly(app, deps);
   return app;
 }

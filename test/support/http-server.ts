@@ -1,12 +1,15 @@
 /** The HTTP server for tests: the real one, over a database and an encoder of the caller's choice. */
 import { trace } from '@opentelemetry/api';
 import type { FastifyInstance } from 'fastify';
+import { fulfilment } from '../../src/domain/commerce/fulfilment.ts';
 import type { EventEncoder } from '../../src/events/encoder.ts';
 import { TopicRoutes } from '../../src/events/routes.ts';
 import { createHttpServer, type HttpDeps } from '../../src/http/server.ts';
 import { createEventWriter } from '../../src/outbox/event-writer.ts';
 import { createPool } from '../../src/postgres/connection.ts';
+import { SagaEngine } from '../../src/saga/engine.ts';
 import { createLogger } from '../../src/telemetry/logger.ts';
+import { quiet } from './relay-fixtures.ts';
 
 export interface TestServerOptions {
   readonly databaseUrl: string;
@@ -31,6 +34,7 @@ export async function testServer(options: TestServerOptions): Promise<FastifyIns
     events: createEventWriter(options.encoder, routes),
     logger: createLogger({ LOG_LEVEL: 'silent', LOG_FORMAT: 'json' }, { role: 'test' }),
     projections: { ordersPerCustomer: async () => 'applied' }, // overridden where it matters
+    sagas: { engine: new SagaEngine({ ...quiet, sagas: [fulfilment] }), routes },
     tracer: trace.getTracer('test'),
     metrics: { httpRequestDurationSeconds: { record: () => {} } },
     parts: async () => ({ kafka: { state: 'ok' } }),

@@ -1,0 +1,37 @@
+/** Cursors of lists that are ordered by a UUIDv7: the id of the page's last row, in the 22 characters of its 16 bytes. */
+import { Type } from '@fastify/type-provider-typebox';
+
+/** Query parameters of a list that is read page by page. */
+export const PageQuery = {
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 100, description: 'Default: 20.' })),
+  cursor: Type.Optional(Type.String({ pattern: '^[A-Za-z0-9_-]{22}$', description: 'nextCursor of the page before.' })),
+};
+
+export const NextCursor = Type.Union([Type.String(), Type.Null()], { description: 'Null on the last page.' });
+
+export interface Page<Row> {
+  readonly rows: readonly Row[];
+  readonly nextCursor: string | null;
+}
+
+/** Reads a page by `read`, which gives at most `limit` rows whose ids are smaller than `before`, the greatest first. */
+export async function readPage<Row extends { readonly id: string }>(
+  { limit = 20, cursor }: { readonly limit?: number; readonly cursor?: string },
+  read: (slice: { before: string | null; limit: number }) => Promise<Row[]>,
+): Promise<Page<Row>> {
+  // One more than asked for tells whether there is a next page.
+  const found = await read({ before: cursor === undefined ? null : idOfCursor(cursor), limit: limit + 1 });
+  const rows = found.slice(0, limit);
+  const last = found.length > limit ? rows.at(-1) : undefined;
+  return { rows, nextCursor: last === undefined ? null : cursorOf(last.id) };
+}
+
+function cursorOf(id: string): string {
+  return Buffer.from(id.replaceAll('-', ''), 'hex').toString('base64url');
+}
+
+function idOfCursor(cursor: string): string {
+  return Buffer.from(cursor, 'base64url')
+    .toString('hex')
+    .replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
+}
