@@ -219,6 +219,12 @@ export const ERRORS = {
     retryable: true,
     remedy: 'A participant does not answer: look at its consumer group and its dead letters, then retry the step.',
   },
+  SAGA_TIMER_FAILED: {
+    status: 500,
+    retryable: true,
+    remedy:
+      'The saga’s next command cannot be made or written: mend what the message names; the timer is tried again by itself.',
+  },
   SAGA_CANCELLED: {
     status: 409,
     retryable: false,

@@ -208,7 +208,7 @@ export class SagaEngine {
       return await transaction(pool, (tx) => this.#fire(tx, { limit: 1, ids: [id] }));
     } catch (error) {
       if (mayPass(error)) throw error;
-      const aside = await transaction(pool, (tx) => setAside(tx, id, problemOf(error)));
+      const aside = await transaction(pool, (tx) => setAside(tx, id, reasonOf(error)));
       this.#logger.error({ sagaId: id, err: error }, 'the timer of a saga fails: it is set aside');
       return aside ? null : 0;
     }
@@ -314,12 +314,9 @@ function mayPass(error: unknown): boolean {
 }
 
 /** Never the text of a foreign error: it may quote an event's values. */
-function problemOf(error: unknown): { code: FerryError['code']; text: string } {
+function reasonOf(error: unknown): string {
   const known = ferryErrorOf(error);
-  if (known !== undefined) return { code: known.code, text: known.message };
+  if (known !== undefined) return `${known.code}: ${known.message}`;
   const state = sqlStateOf(error);
-  return {
-    code: 'INTERNAL',
-    text: `its timer fails with ${coerceError(error).name}${state === undefined ? '' : ` (SQLSTATE ${state})`}`,
-  };
+  return state === undefined ? coerceError(error).name : `SQLSTATE ${state}`;
 }

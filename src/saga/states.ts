@@ -34,7 +34,7 @@ export const STEP_TRANSITIONS = {
   undone: ['done'],
   undo_failed: ['undoing', 'undone', 'skipped'],
   /** An operator took it as settled. */
-  skipped: ['undoing'],
+  skipped: [],
 } as const satisfies Record<string, readonly string[]>;
 
 export type InstanceState = keyof typeof INSTANCE_TRANSITIONS;

@@ -94,7 +94,8 @@ function instanceOf(
   return {
     ...row,
     data: parseExactJson(data) as SagaData,
-    problem: error_code === null ? null : { code: error_code, text: error ?? '' },
+    // That its timer failed is over with the next thing that is decided.
+    problem: error_code === null || error_code === SET_ASIDE ? null : { code: error_code, text: error ?? '' },
     steps: steps.get(row.id) ?? new Map(),
   };
 }
@@ -216,22 +217,24 @@ function historyColumns(history: ReadonlyArray<HistoryEntry & { readonly sagaId:
 /** The longest that a poison instance waits before its timer is tried again. */
 const MAX_SET_ASIDE_SECONDS = 600;
 
-/** Puts off the timer of an instance that fails by itself, for longer each time; whether it was still due. */
-export async function setAside(
-  tx: Queryable,
-  id: string,
-  { code, text }: { code: ErrorCode; text: string },
-): Promise<boolean> {
+const SET_ASIDE: ErrorCode = 'SAGA_TIMER_FAILED';
+
+/**
+ * Puts off the timer of an instance that fails by itself, for longer each time; whether it was still due. An instance that has a problem
+ * already keeps it: the history has both.
+ */
+export async function setAside(tx: Queryable, id: string, why: string): Promise<boolean> {
   const { rowCount } = await tx.query(
     `with aside as (
        update ferry.saga
-       set timer_failures = timer_failures + 1, error_code = $2, error = $3, changed_at = clock_timestamp(),
+       set timer_failures = timer_failures + 1, error_code = coalesce(error_code, $2),
+           error = case when coalesce(error_code, $2) = $2 then $3 else error end, changed_at = clock_timestamp(),
            due_at = clock_timestamp() + least($4, power(2, least(timer_failures, 20))) * (0.5 + random() / 2) * interval '1 s'
        where id = $1 and due_at <= now() returning id, state, step
      )
      insert into ferry.saga_history (saga_id, cause, from_state, to_state, reason)
      select id, 'set-aside', state, state, $3 from aside`,
-    [id, code, text, MAX_SET_ASIDE_SECONDS],
+    [id, SET_ASIDE, why, MAX_SET_ASIDE_SECONDS],
   );
   return rowCount === 1;
 }
