@@ -3,6 +3,7 @@
  * all. Knows nothing of Kafka and of retries; its answer says what became of the events.
  */
 import { type Span, SpanKind, SpanStatusCode, type Tracer } from '@opentelemetry/api';
+import { orAborted } from '../kernel/deadline.ts';
 import { coerceError } from '../kernel/errors.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
 import { ClosableTransaction } from '../postgres/closable-transaction.ts';
@@ -28,8 +29,11 @@ export type Outcome<D extends Delivery> =
   | { readonly kind: 'parked'; readonly keys: readonly ParkedKey[] }
   /** Nothing was done: one of the suspects' handlers failed; the others only shared their transaction. */
   | { readonly kind: 'failed'; readonly failure: Failure; readonly suspects: readonly D[] }
-  /** Nothing was done, or (a commit whose answer was lost) all: the inbox will tell. No event is at fault. */
-  | { readonly kind: 'away'; readonly failure: Failure };
+  /**
+   * Nothing was done, or (a commit whose answer was lost) all: the inbox will tell. No event is at fault, unless Postgres is lost each time
+   * that the handler of these suspects runs.
+   */
+  | { readonly kind: 'away'; readonly failure: Failure; readonly suspects: readonly D[] };
 
 export interface ApplierOptions {
   readonly pool: Pool;
@@ -108,8 +112,9 @@ export class Applier {
       const committing = progress.tx === null;
       const viaTransaction = committing || progress.tx?.threw(thrown) === true;
       const failure = classify(thrown, viaTransaction);
-      const { suspects } = progress;
-      if (suspects === null || failure.kind === 'away' || giveUp.aborted) return { kind: 'away', failure };
+      const suspects = giveUp.aborted ? null : progress.suspects;
+      if (suspects === null) return { kind: 'away', failure, suspects: [] };
+      if (failure.kind === 'away') return { kind: 'away', failure, suspects: committing ? [] : suspects };
       return { kind: 'failed', failure, suspects };
     } finally {
       giveUp.removeEventListener('abort', end);
@@ -131,13 +136,15 @@ export class Applier {
     const timer = setTimeout(() => abort.abort(new HandlerTimeoutError(handlerTimeoutMs)), handlerTimeoutMs);
     try {
       failPoint('before-handler');
-      await callHandler(run, handlerTx, {
+      const called = callHandler(run, handlerTx, {
         group,
         attempt,
         signal: abort.signal,
         traceparent: run.length === 1 && spans[0] !== undefined ? traceparentOf(spans[0]) : null,
         idempotencyKey: (event, operation) => idempotencyKey(group, event.id, operation),
       });
+      await orAborted(called, abort.signal); // a handler that ends after all must not be followed by the next one
+      await requireUsable(tx, handlerTx);
       failPoint('after-handler');
     } catch (error) {
       for (const span of spans) span.setStatus({ code: SpanStatusCode.ERROR, message: coerceError(error).name });
@@ -200,6 +207,19 @@ async function callHandler(run: readonly Delivery[], tx: Queryable, context: Han
   if (typeof handler === 'object' && 'handleBatch' in handler) return handler.handleBatch(events, tx, context);
   const handle = typeof handler === 'function' ? handler : handler.handle;
   for (const event of events) await handle(event, tx, context);
+}
+
+/**
+ * A handler that goes on after a statement that failed must have gone back to a savepoint: otherwise Postgres refuses all that follows, which
+ * would be blamed on the next handler.
+ */
+async function requireUsable(tx: Queryable, { firstFailure }: ClosableTransaction): Promise<void> {
+  if (firstFailure === null) return;
+  try {
+    await tx.query('select 1');
+  } catch {
+    throw firstFailure;
+  }
 }
 
 function keysOf(deliveries: readonly Delivery[]): TopicKey[] {

@@ -4,7 +4,7 @@
  */
 import type { TopicPartition } from '../kafka/consumer.ts';
 import type { LogRecord } from '../kafka/log-reader.ts';
-import { KeyScheduler, type QueuedRecord, type Work } from './key-scheduler.ts';
+import { KeyScheduler, type QueuedRecord, queuedRecord, type Work } from './key-scheduler.ts';
 import { OffsetTracker } from './offset-tracker.ts';
 
 export interface QueueLimits {
@@ -28,7 +28,7 @@ export class Assignment {
     for (const record of records) {
       this.#tracker(record).add(record.offset);
       const bytes = (record.key?.length ?? 0) + (record.value?.length ?? 0) + RECORD_OVERHEAD_BYTES;
-      this.scheduler.push(keyId(record), { record, bytes, failures: 0, firstFailedAtMs: 0 });
+      this.scheduler.push(keyId(record), queuedRecord(record, bytes));
     }
   }
 

@@ -5,9 +5,10 @@ import { deadLetterTopic } from '../events/routes.ts';
 import type { KafkaOptions } from '../kafka/client.ts';
 import type { LogRecord } from '../kafka/log-reader.ts';
 import type { TopicSettings } from '../kafka/topic-catalog.ts';
-import { type AppendedRecord, type LogPosition, TopicWriter } from '../kafka/topic-writer.ts';
+import { type AppendedRecord, type LogPosition, recordBytes, TopicWriter } from '../kafka/topic-writer.ts';
+import { identityOf } from './consumed-event.ts';
 import type { Failure } from './failure.ts';
-import type { ParkedKey } from './inbox-store.ts';
+import type { InboxEntry, ParkedKey } from './inbox-store.ts';
 
 export interface DeadLetter {
   readonly record: LogRecord;
@@ -19,6 +20,16 @@ export interface DeadLetter {
   readonly replayable: boolean;
   /** The parked event that it waits behind, if it did not fail itself. */
   readonly blockedBy: string | null;
+}
+
+/** A record that may wait in the dead-letter topic. */
+export interface ParkedRecord {
+  /** As it came; null if it was too large to be carried and is gone from its topic since. */
+  readonly record: LogRecord | null;
+  /** By what the inbox knows it; null for what it cannot know, which holds up nobody. */
+  readonly entry: InboxEntry | null;
+  /** Where its dead letter stands. */
+  readonly at: LogPosition;
 }
 
 export interface DeadLettersOptions {
@@ -51,19 +62,18 @@ export class DeadLetters {
     return this.#writer.append(letters.map((letter) => this.#compose(letter)));
   }
 
-  /**
-   * The original records of a parked key, the first to be dead-lettered first, each with where its dead letter stands. A record is null
-   * that was too large to be carried and is gone from its topic since.
-   */
-  async *readParked({ topic, key }: ParkedKey, first: LogPosition): AsyncGenerator<[LogRecord | null, LogPosition]> {
+  /** What was dead-lettered of a parked key, in that order, parked or not: the inbox knows. */
+  async *readParked({ topic, key }: ParkedKey, first: LogPosition): AsyncGenerator<ParkedRecord> {
     for await (const letter of this.#writer.readFrom(first)) {
       if (letter.headers.source_topic !== topic || letter.key === null || !letter.key.equals(key)) continue;
+      const at = { partition: letter.partition, offset: letter.offset };
+      const entry = letter.headers.error_code === 'TOO_OLD_TO_DEDUPE' ? null : identityOf(letter);
       const source = sourceOf(letter);
       const carried = letter.headers.original_record === 'value';
       const record = carried
         ? { ...letter, ...source, headers: originalHeaders(letter.headers) }
         : await this.#writer.recordAt(topic, source);
-      yield [record, { partition: letter.partition, offset: letter.offset }];
+      yield { record, entry, at };
     }
   }
 
@@ -87,20 +97,15 @@ export class DeadLetters {
       const headers = { ...record.headers, ...deadLetterHeaders(cause, source, 'value', consumer) };
       return { key: record.key, value: record.value, headers };
     }
-    const id = record.headers[HEADER.id];
+    const entry = identityOf(record);
+    const identity = entry === null ? {} : { [HEADER.id]: entry.id, [HEADER.recordedAt]: entry.recordedAt };
     const reference = `${topic}/${partition}/${offset}`;
-    const headers = deadLetterHeaders(cause, source, reference, consumer);
-    return { key: record.key, value: null, headers: id === undefined ? headers : { [HEADER.id]: id, ...headers } };
+    const headers = { ...identity, ...deadLetterHeaders(cause, source, reference, consumer) };
+    return { key: record.key, value: null, headers };
   }
 }
 
 function sourceOf({ headers }: LogRecord): LogPosition & { topic: string } {
   const { source_topic: topic = '', source_partition: partition, source_offset: offset } = headers;
   return { topic, partition: Number(partition ?? 0), offset: BigInt(offset ?? 0) };
-}
-
-function recordBytes({ key, value, headers }: LogRecord): number {
-  let bytes = (key?.length ?? 0) + (value?.length ?? 0);
-  for (const [name, text] of Object.entries(headers)) bytes += name.length + text.length;
-  return bytes;
 }

@@ -39,17 +39,30 @@ const TRANSIENT_STATUS = new Set([408, 425, 429, 500, 502, 503, 504]);
 /** A mistake in the code is the same at the next try. */
 const PROGRAMMING_ERRORS = [TypeError, RangeError, ReferenceError, SyntaxError];
 
-/** `viaTransaction`: the error came out of the handler's own `tx`, so a lost connection is ours and not one of the handler's calls. */
+/**
+ * What a handler threw. Object mappers and clients wrap errors in their own: the first of the error and its causes that says anything counts.
+ * `viaTransaction`: it came out of the handler's own `tx`, so a lost connection is ours and not one of the handler's calls.
+ */
 export function classify(thrown: unknown, viaTransaction: boolean): Failure {
   const error = coerceError(thrown);
-  const kind = viaTransaction && isAway(error) ? 'away' : isPermanent(error) ? 'permanent' : 'transient';
+  const chain = withCauses(error);
+  const away = viaTransaction ? chain.find(isAway) : undefined;
   return {
-    kind,
+    kind: away !== undefined ? 'away' : isPermanent(chain) ? 'permanent' : 'transient',
     type: error.name,
-    code: codeOf(error),
-    message: error.message,
+    code: chain.map(codeOf).find((code) => code !== null) ?? 'UNEXPECTED',
+    message: (away ?? error).message, // of a part that is away it is logged, and a wrapper's may quote values
     stack: error.stack ?? '',
   };
+}
+
+const MAX_CAUSES = 5;
+
+function withCauses(error: Error): Error[] {
+  const chain: Error[] = [];
+  for (let next: unknown = error; next instanceof Error && chain.length <= MAX_CAUSES; next = next.cause)
+    chain.push(next);
+  return chain;
 }
 
 function isAway(error: Error): boolean {
@@ -58,16 +71,23 @@ function isAway(error: Error): boolean {
 }
 
 /** What is not known is tried again, a bounded number of times. */
-function isPermanent(error: Error): boolean {
-  if (error instanceof NonRetryableError) return true;
-  if (error instanceof FerryError) return !error.retryable;
-  const state = sqlStateOf(error);
-  if (state !== undefined) return PERMANENT_SQL.test(state);
-  const status = statusOf(error);
-  if (status !== undefined) return status >= 400 && !TRANSIENT_STATUS.has(status);
+function isPermanent(chain: readonly Error[]): boolean {
+  const verdict = chain.map(verdictOf).find((said) => said !== null);
+  if (verdict !== undefined) return verdict === 'permanent';
   // fetch tells of a lost connection with a TypeError whose cause has a code
-  if (error.cause instanceof Error && 'code' in error.cause) return false;
+  const [error, ...causes] = chain;
+  if (causes.some((cause) => codeOf(cause) !== null)) return false;
   return PROGRAMMING_ERRORS.some((mistake) => error instanceof mistake);
+}
+
+function verdictOf(error: Error): 'permanent' | 'transient' | null {
+  if (error instanceof NonRetryableError) return 'permanent';
+  if (error instanceof FerryError) return error.retryable ? 'transient' : 'permanent';
+  const state = sqlStateOf(error);
+  if (state !== undefined) return PERMANENT_SQL.test(state) ? 'permanent' : 'transient';
+  const status = statusOf(error);
+  if (status !== undefined) return status >= 400 && !TRANSIENT_STATUS.has(status) ? 'permanent' : 'transient';
+  return null;
 }
 
 /** The HTTP status that clients put on their errors: `status` (fetch wrappers, Axios 1), `statusCode` (undici, got). */
@@ -79,8 +99,12 @@ function statusOf(error: Error): number | undefined {
   return undefined;
 }
 
-function codeOf(error: Error): string {
+/** Only what looks like a code: it goes into a header and into a column. */
+const CODE = /^[\w.:-]{1,64}$/;
+
+function codeOf(error: Error): string | null {
+  const code = 'code' in error && (typeof error.code === 'string' || typeof error.code === 'number') ? error.code : '';
+  if (CODE.test(String(code))) return String(code);
   const status = statusOf(error);
-  if ('code' in error && (typeof error.code === 'string' || typeof error.code === 'number')) return String(error.code);
-  return status === undefined ? 'UNEXPECTED' : `HTTP_${status}`;
+  return status === undefined ? null : `HTTP_${status}`;
 }

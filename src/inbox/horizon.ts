@@ -1,9 +1,27 @@
 /** Whether the inbox can tell if an event was applied before: it remembers the events of some days (INBOX_RETENTION_DAYS). */
 import type { Queryable } from '../postgres/connection.ts';
+import type { Failure } from './failure.ts';
 import { type InboxHorizon, readHorizon } from './inbox-store.ts';
 
 /** Days are made a month ahead and dropped one a day: what was read is good for long. A stale one is caught by the insert, which fails. */
 const GOOD_FOR_MS = 60_000;
+/** By how much a producer's clock may be ahead. */
+const CLOCK_SKEW_MS = 86_400_000;
+
+export const TOO_OLD: Failure = {
+  kind: 'permanent',
+  type: 'TooOldToDedupe',
+  code: 'TOO_OLD_TO_DEDUPE',
+  message: 'the event was recorded before the oldest day that the inbox remembers: it may have been applied',
+  stack: '',
+};
+const IN_FUTURE: Failure = {
+  kind: 'permanent',
+  type: 'RecordedInFuture',
+  code: 'EVENT_MALFORMED',
+  message: 'the event was recorded on a day that is still to come, by its header or by its id',
+  stack: '',
+};
 
 export class Horizon {
   readonly #db: Queryable;
@@ -27,8 +45,13 @@ export class Horizon {
     this.#readAtMs = Number.NEGATIVE_INFINITY;
   }
 
-  /** Whether the event was recorded before the oldest day that the inbox remembers. RFC 3339 in UTC, so that text compares as time. */
-  isTooOld(recordedAt: string): boolean {
-    return this.#known !== null && recordedAt < this.#known.from;
+  /**
+   * Why the inbox cannot hold an event of that time; null if it can, or will when the partitions of the coming days are made. RFC 3339 in
+   * UTC, so that text compares as time.
+   */
+  refusalOf(recordedAt: string): Failure | null {
+    if (this.#known === null) return null;
+    if (recordedAt < this.#known.from) return TOO_OLD;
+    return recordedAt >= this.#known.to && Date.parse(recordedAt) > Date.now() + CLOCK_SKEW_MS ? IN_FUTURE : null;
   }
 }

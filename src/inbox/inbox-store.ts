@@ -97,7 +97,7 @@ export interface Parking extends ParkedKey {
   readonly first: LogPosition;
 }
 
-/** Parks a key, or counts the events that follow on one that is parked. */
+/** Parks a key; of one that another member has parked meanwhile only the count grows. */
 export async function park(tx: Queryable, group: string, parking: Parking): Promise<void> {
   await tx.query(
     `insert into ferry.parked_key as parked
@@ -116,6 +116,38 @@ export async function park(tx: Queryable, group: string, parking: Parking): Prom
       parking.first.offset,
     ],
   );
+}
+
+/** Counts further events of a parked key, and keeps it from being released until the transaction ends; false if it is parked no more. */
+export async function countFollowers(
+  tx: Queryable,
+  group: string,
+  { topic, key }: TopicKey,
+  events: number,
+): Promise<boolean> {
+  const { rowCount } = await tx.query(
+    'update ferry.parked_key set events = events + $4 where consumer_group = $1 and topic = $2 and key = $3',
+    [group, topic, key, events],
+  );
+  return rowCount === 1;
+}
+
+/**
+ * What the inbox says of an event in the dead-letter topic: it waits to be applied, it was applied or discarded meanwhile, or nobody knows,
+ * since its day was dropped.
+ */
+export async function parkedState(
+  db: Queryable,
+  group: string,
+  { id, recordedAt }: InboxEntry,
+): Promise<'parked' | 'settled' | 'forgotten'> {
+  const { rows } = await db.query<{ outcome: string }>(
+    'select outcome from ferry.inbox where consumer_group = $1 and event_id = $2 and recorded_at = $3',
+    [group, id, recordedAt],
+  );
+  if (rows[0] !== undefined) return rows[0].outcome === 'parked' ? 'parked' : 'settled';
+  const horizon = await readHorizon(db);
+  return horizon !== null && recordedAt < horizon.from ? 'forgotten' : 'settled';
 }
 
 /** Keys of these partitions that an operator has released, the longest parked first. */
@@ -156,17 +188,17 @@ export async function unpark(db: Queryable, group: string, { topic, key, events 
   return rowCount === 1;
 }
 
-/** The release came to an event that still cannot be applied: the key stays parked behind that one. */
+/** The release came to an event that still cannot be applied: the key stays parked behind that one, `passed` events fewer wait. */
 export async function parkAgain(
   db: Queryable,
   group: string,
   { topic, key }: TopicKey,
-  failed: { eventId: string; errorCode: string; at: LogPosition },
+  failed: { eventId: string; errorCode: string; at: LogPosition; passed: number },
 ): Promise<void> {
   await db.query(
     `update ferry.parked_key
-     set release_requested_at = null, event_id = $4, error_code = $5, dead_letter_offset = $6
+     set release_requested_at = null, event_id = $4, error_code = $5, dead_letter_offset = $6, events = greatest(events - $7, 1)
      where consumer_group = $1 and topic = $2 and key = $3`,
-    [group, topic, key, failed.eventId, failed.errorCode, failed.at.offset],
+    [group, topic, key, failed.eventId, failed.errorCode, failed.at.offset, failed.passed],
   );
 }

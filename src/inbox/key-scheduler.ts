@@ -12,6 +12,15 @@ export interface QueuedRecord {
   failures: number;
   /** When the first of them was, in milliseconds since the epoch. */
   firstFailedAtMs: number;
+  /** It may have failed a transaction: it is tried alone, so that it does not fail others' with it. */
+  suspect: boolean;
+  /** How often the connection to Postgres was lost while its handler ran. */
+  lostConnections: number;
+}
+
+/** A record that nobody has tried yet. */
+export function queuedRecord(record: LogRecord, bytes: number): QueuedRecord {
+  return { record, bytes, failures: 0, firstFailedAtMs: 0, suspect: false, lostConnections: 0 };
 }
 
 export interface KeyQueue {
@@ -22,8 +31,6 @@ export interface KeyQueue {
   taken: boolean;
   /** Not before this time, in the clock's milliseconds. */
   notBeforeMs: number;
-  /** Failed lately: its events are tried one at a time, so that they do not fail others' transactions with them. */
-  alone: boolean;
   /** Its events go to the dead-letter topic, behind one that could not be applied. */
   parkedBehind: string | null;
   /** Nobody may take it until it is let go. */
@@ -40,7 +47,7 @@ export interface Work {
 export interface TakeLimits {
   readonly maxRecords: number;
   readonly maxBytes: number;
-  /** Whether a key that failed lately may be taken: one worker is always left to the others. */
+  /** Whether a suspect may be taken: one worker is always left to the others. */
   readonly aloneAllowed: boolean;
 }
 
@@ -72,7 +79,7 @@ export class KeyScheduler {
   #queue(id: string): KeyQueue {
     let queue = this.#queues.get(id);
     if (queue === undefined) {
-      queue = { id, records: [], taken: false, notBeforeMs: 0, alone: false, parkedBehind: null, held: false };
+      queue = { id, records: [], taken: false, notBeforeMs: 0, parkedBehind: null, held: false };
       this.#queues.set(id, queue);
     }
     return queue;
@@ -81,29 +88,23 @@ export class KeyScheduler {
   /** Takes what may be worked on at `nowMs`; null if there is nothing. Give it back with `finish` or `putBack`. */
   take(nowMs: number, limits: TakeLimits): Work | null {
     for (const queue of this.#waiting.values()) {
-      if (queue.held || queue.notBeforeMs > nowMs) continue;
-      if (queue.parkedBehind !== null) return this.#take('parked', [[queue, limits.maxRecords]]);
-      if (!queue.alone) return this.#takeBatch(nowMs, limits);
+      if (!isReady(queue, nowMs)) continue;
+      if (queue.parkedBehind !== null) return this.#take('parked', [[queue, new Room(limits).fill(queue.records)]]);
+      if (queue.records[0]?.suspect !== true) return this.#takeBatch(nowMs, limits);
       if (limits.aloneAllowed) return this.#take('alone', [[queue, 1]]);
     }
     return null;
   }
 
-  #takeBatch(nowMs: number, { maxRecords, maxBytes }: TakeLimits): Work {
+  /** Of each key the events that stand before its first suspect. */
+  #takeBatch(nowMs: number, limits: TakeLimits): Work {
     const chosen: Array<[KeyQueue, number]> = [];
-    let records = 0;
-    let bytes = 0;
+    const room = new Room(limits);
     for (const queue of this.#waiting.values()) {
-      if (queue.held || queue.alone || queue.parkedBehind !== null || queue.notBeforeMs > nowMs) continue;
-      let count = 0;
-      for (const record of queue.records) {
-        if (records === maxRecords || (records > 0 && bytes + record.bytes > maxBytes)) break;
-        records += 1;
-        bytes += record.bytes;
-        count += 1;
-      }
+      if (room.isFull) break;
+      if (!isReady(queue, nowMs) || queue.parkedBehind !== null) continue;
+      const count = room.fill(queue.records, { pastSuspects: false });
       if (count > 0) chosen.push([queue, count]);
-      if (count < queue.records.length || records === maxRecords) break;
     }
     return this.#take('batch', chosen);
   }
@@ -169,6 +170,37 @@ export class KeyScheduler {
   #release(queue: KeyQueue): void {
     queue.taken = false;
     if (queue.records.length > 0) this.#waiting.set(queue.id, queue);
-    else if (!queue.held && !queue.alone && queue.parkedBehind === null) this.#queues.delete(queue.id);
+    else if (!queue.held && queue.parkedBehind === null) this.#queues.delete(queue.id);
+  }
+}
+
+function isReady({ held, notBeforeMs }: KeyQueue, nowMs: number): boolean {
+  return !held && notBeforeMs <= nowMs;
+}
+
+/** What still goes into a piece of work: one record always does, however large. */
+class Room {
+  readonly #limits: TakeLimits;
+  #records = 0;
+  #bytes = 0;
+  isFull = false;
+
+  constructor(limits: TakeLimits) {
+    this.#limits = limits;
+  }
+
+  /** How many of the records fit, from the first on; they are counted as taken. */
+  fill(records: readonly QueuedRecord[], { pastSuspects = true } = {}): number {
+    const { maxRecords, maxBytes } = this.#limits;
+    let count = 0;
+    for (const { bytes, suspect } of records) {
+      if (suspect && !pastSuspects) break;
+      this.isFull = this.#records >= maxRecords || (this.#records > 0 && this.#bytes + bytes > maxBytes);
+      if (this.isFull) break;
+      this.#records += 1;
+      this.#bytes += bytes;
+      count += 1;
+    }
+    return count;
   }
 }

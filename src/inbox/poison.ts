@@ -10,7 +10,7 @@ import { type ConsumedEvent, identityOf } from './consumed-event.ts';
 import type { DeadLetter, DeadLetters } from './dead-letters.ts';
 import type { Failure } from './failure.ts';
 import type { Horizon } from './horizon.ts';
-import { claim, type InboxEntry, known, park } from './inbox-store.ts';
+import { claim, countFollowers, type InboxEntry, known, park } from './inbox-store.ts';
 import type { QueuedRecord } from './key-scheduler.ts';
 
 /** What becomes of a key whose event could not be applied: `park` lets the later ones follow it, so that their order is kept. */
@@ -53,7 +53,7 @@ export class PoisonDesk {
         const first = positions[i];
         if (entry === null || first === undefined) continue;
         const { topic, partition, key } = queued.record;
-        const parks = policy === 'park' && key !== null;
+        const parks = policy === 'park' && key !== null && key.length <= MAX_PARKED_KEY_BYTES;
         const claimed = await claim(tx, group, [entry], parks ? 'parked' : 'dead-lettered');
         if (!parks || claimed.size === 0) continue; // another member has dealt with it meanwhile
         const cause = { eventId: entry.id, errorCode: failure.code };
@@ -65,35 +65,42 @@ export class PoisonDesk {
     return parked;
   }
 
-  /** Events of one parked key, which follow `blockedBy`. Those that the inbox has are left out. Rejects as `deadLetter` does. */
-  async follow(records: readonly QueuedRecord[], blockedBy: string): Promise<void> {
+  /**
+   * Events of one parked key, which follow `blockedBy`. Those that the inbox has are left out. False if the key is parked no more: then none
+   * of them is, and what was written of them to the dead-letter topic holds up nobody. Rejects as `deadLetter` does.
+   */
+  async follow(records: readonly QueuedRecord[], blockedBy: string): Promise<boolean> {
     const { group, deadLetters, pool, metrics } = this.#options;
     const entries = records.map((queued) => ({ queued, entry: this.#entryOf(queued) }));
     const listed = entries.flatMap(({ entry }) => (entry === null ? [] : [entry]));
     const dealtWith = listed.length === 0 ? new Set<string>() : await known(pool, group, listed);
     const open = entries.filter(({ entry }) => entry === null || !dealtWith.has(entry.id));
     const source = open[0]?.queued.record;
-    if (source === undefined || source.key === null) return;
-    const positions = await deadLetters.send(open.map(({ queued }) => followerOf(queued, blockedBy)));
+    if (source === undefined || source.key === null) return true;
+    await deadLetters.send(open.map(({ queued }) => followerOf(queued, blockedBy)));
     this.#options.failPoint('after-dead-letter-before-inbox');
-    const { topic, partition, key } = source;
-    await transaction(pool, async (tx) => {
-      const followers = open.flatMap(({ entry }) => (entry === null ? [] : [entry]));
+    const { topic, key } = source;
+    const followers = open.flatMap(({ entry }) => (entry === null ? [] : [entry]));
+    const stillParked = await transaction(pool, async (tx) => {
+      // The row first: whoever releases the key at this moment either sees that more wait, or has removed it.
+      if (!(await countFollowers(tx, group, { topic, key }, 0))) return false;
       const claimed = await claim(tx, group, followers, 'parked');
-      const first = positions[open.findIndex(({ entry }) => entry !== null && claimed.has(entry.id))];
-      if (first === undefined) return;
-      const cause = { eventId: blockedBy, errorCode: 'KEY_PARKED' };
-      await park(tx, group, { topic, partition, key, ...cause, events: claimed.size, first });
+      await countFollowers(tx, group, { topic, key }, claimed.size);
+      return true;
     });
-    metrics.consumerDeadLettersTotal.add(open.length, { group, cause: 'blocked' });
+    if (stillParked) metrics.consumerDeadLettersTotal.add(open.length, { group, cause: 'blocked' });
+    return stillParked;
   }
 
-  /** Null for what the inbox cannot hold: no event id, or too old. It is in the dead-letter topic only, and holds up nobody. */
+  /** Null for what the inbox cannot hold: no event id, too old, or of a time to come. It is in the dead-letter topic only, and holds up nobody. */
   #entryOf({ record }: QueuedRecord): InboxEntry | null {
     const identity = identityOf(record);
-    return identity === null || this.#options.horizon.isTooOld(identity.recordedAt) ? null : identity;
+    return identity === null || this.#options.horizon.refusalOf(identity.recordedAt) !== null ? null : identity;
   }
 }
+
+/** Longer keys do not fit into an index of Postgres (2,704 bytes, group and topic included): their order is not kept. */
+const MAX_PARKED_KEY_BYTES = 1_024;
 
 function letterOf({ queued, failure }: PoisonRecord): DeadLetter {
   return {
@@ -101,7 +108,7 @@ function letterOf({ queued, failure }: PoisonRecord): DeadLetter {
     failure: failure.stack === '' ? { code: failure.code, type: failure.type, message: failure.message } : failure,
     retries: Math.max(0, queued.failures - 1),
     firstFailedAtMs: queued.firstFailedAtMs === 0 ? Date.now() : queued.firstFailedAtMs,
-    replayable: failure.kind === 'transient',
+    replayable: failure.kind !== 'permanent',
     blockedBy: null,
   };
 }

@@ -9,13 +9,13 @@ import type { ResolvingDecoder } from '../registry/decoder.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Applier, Delivery } from './applier.ts';
-import { keyId } from './assignment.ts';
 import { isUnreadable, readEvent } from './consumed-event.ts';
 import { classify, type Failure } from './failure.ts';
 import { type AnyHandler, readerOf } from './handler.ts';
 import type { Horizon } from './horizon.ts';
 import type { KeyQueue, QueuedRecord, Work } from './key-scheduler.ts';
 import type { PoisonDesk, PoisonRecord } from './poison.ts';
+import { inOrderOf, queuesById, standsBehind, withoutOvertaking } from './work-order.ts';
 
 export interface RetryPolicy {
   /** Tries of one event in all, before it is dead-lettered. */
@@ -66,17 +66,21 @@ export class Processor {
       await this.#options.horizon.refresh();
       return work.kind === 'parked' ? await this.#follow(work) : await this.#apply(work);
     } catch (thrown) {
-      return { undone: work.records, away: classify(thrown, true) }; // asking the inbox, or writing to the dead-letter topic
+      return { undone: work.records, away: classify(thrown, true) };
     }
   }
 
   /** Events of a parked key: they go where the one went that they stand behind. */
-  async #follow({ queues, records }: Work): Promise<Done> {
-    const blockedBy = queues[0]?.parkedBehind;
-    if (blockedBy === null || blockedBy === undefined) return { undone: records, away: null };
+  async #follow({ queues: [queue], records }: Work): Promise<Done> {
+    if (queue === undefined || queue.parkedBehind === null) return { undone: records, away: null };
     const wanted = records.filter(({ record }) => this.#isWanted(record));
-    await this.#options.poison.follow(wanted, blockedBy);
-    return { undone: [], away: null };
+    try {
+      if (await this.#options.poison.follow(wanted, queue.parkedBehind)) return { undone: [], away: null };
+      queue.parkedBehind = null; // a member that had the partition before has released the key meanwhile
+    } catch (thrown) {
+      this.#deadLettersWait(thrown, [queue]);
+    }
+    return { undone: records, away: null };
   }
 
   async #apply(work: Work): Promise<Done> {
@@ -88,7 +92,6 @@ export class Processor {
     switch (outcome.kind) {
       case 'applied':
         this.#count(outcome.applied, deliveries.length);
-        for (const { queued } of deliveries) succeeded(queueOf(queued));
         break;
       case 'parked':
         for (const { topic, key, eventId } of outcome.keys) {
@@ -102,11 +105,25 @@ export class Processor {
         break;
       case 'away':
         if (outcome.failure.code === NO_PARTITION) this.#options.horizon.forget(); // a day that was dropped, or not made yet
+        if (this.#lostTooOften(outcome.suspects)) {
+          undone.push(...this.#failed(outcome.failure, outcome.suspects, deliveries, poisoned, queueOf));
+          break;
+        }
         undone.push(...deliveries.map(({ queued }) => queued));
         away = outcome.failure;
     }
-    if (away === null && poisoned.length > 0) await this.#deadLetter(poisoned, undone, queueOf);
+    const ready = away === null ? withoutOvertaking(work, poisoned, undone) : [];
+    if (ready.length > 0) await this.#deadLetter(ready, undone, queueOf);
     return { undone: inOrderOf(work, undone), away };
+  }
+
+  /** Whether it is no longer to be believed that Postgres only happened to be lost while this handler ran, again and again. */
+  #lostTooOften(suspects: readonly QueuedDelivery[]): boolean {
+    for (const { queued } of suspects) {
+      queued.lostConnections += 1;
+      queued.suspect ||= queued.lostConnections >= LOSSES_TO_SUSPECT;
+    }
+    return suspects.length === 1 && suspects.every(({ queued }) => queued.lostConnections >= LOSSES_TO_FAIL);
   }
 
   async #deadLetter(
@@ -117,17 +134,23 @@ export class Processor {
     try {
       const parked = await this.#options.poison.deadLetter(poisoned);
       for (const { queued, eventId } of parked) queueOf(queued).parkedBehind = eventId;
-      for (const { queued } of poisoned) queueOf(queued).alone = false;
     } catch (thrown) {
       // What was applied stays applied; the poisoned come again.
       undone.push(...poisoned.map(({ queued }) => queued));
-      const failure = classify(thrown, true);
-      for (const { queued } of poisoned) delay(queueOf(queued), queued.failures, this.#options.retry);
-      this.#options.logger.warn(
-        { group: this.#options.group, code: failure.code, reason: failure.message },
-        'dead letters cannot be written; they are tried again',
+      this.#deadLettersWait(
+        thrown,
+        poisoned.map(({ queued }) => queueOf(queued)),
       );
     }
+  }
+
+  /** Kafka or Postgres is away, or takes no dead letters: these keys wait, the others need not. */
+  #deadLettersWait(thrown: unknown, queues: readonly KeyQueue[]): void {
+    const { horizon, retry, logger, group } = this.#options;
+    const { code, message } = classify(thrown, true);
+    if (code === NO_PARTITION) horizon.forget();
+    for (const queue of queues) delay(queue, WAITING_ATTEMPT, retry);
+    logger.warn({ group, code, reason: message }, 'dead letters cannot be written; they are tried again');
   }
 
   /** Decides about the suspects; returns what comes again. With one suspect it was that one; of several, each is tried alone first. */
@@ -140,16 +163,18 @@ export class Processor {
   ): QueuedRecord[] {
     const { retry, logger, group, metrics } = this.#options;
     const undone = deliveries.map(({ queued }) => queued);
-    for (const { queued } of suspects) queueOf(queued).alone = true;
+    for (const { queued } of suspects) queued.suspect = true;
     const [only, ...others] = suspects;
     if (only === undefined || others.length > 0) return undone;
     const { queued, event } = only;
+    const last = failure.kind === 'permanent' || failure.kind === 'away' || queued.failures + 1 >= retry.maxTries;
+    if (last && standsBehind(queued, undone)) return undone; // it has its last try when those before it are done
     queued.failures += 1;
     if (queued.firstFailedAtMs === 0) queued.firstFailedAtMs = Date.now();
     const { topic, partition, offset } = event.source;
     const place = { group, eventId: event.id, type: event.type, topic, partition, offset: String(offset) };
     const told = { ...place, error: failure.type, code: failure.code, tries: queued.failures };
-    if (failure.kind === 'permanent' || queued.failures >= retry.maxTries) {
+    if (last) {
       logger.error(told, 'a handler failed for good; the event goes to the dead-letter topic');
       poisoned.push({ queued, failure, event });
       return undone.filter((other) => other !== queued);
@@ -184,21 +209,26 @@ export class Processor {
         reading.poisoned.push({ queued, failure, event: null });
         return false;
       }
-      if (horizon.isTooOld(event.recordedAt)) {
-        reading.poisoned.push({ queued, failure: TOO_OLD, event: null });
+      const refused = horizon.refusalOf(event.recordedAt);
+      if (refused !== null) {
+        reading.poisoned.push({ queued, failure: refused, event: null });
         return false;
       }
       const handler = handlers.get(event.type);
       if (handler !== undefined) reading.deliveries.push({ event, handler, key: record.key, queued });
       return true;
     } catch (thrown) {
-      if (!(thrown instanceof FerryError)) throw thrown;
+      if (!(thrown instanceof FerryError)) {
+        const failure: Failure = { ...classify(thrown, false), kind: 'permanent' };
+        reading.poisoned.push({ queued, failure, event: null });
+        return false;
+      }
       logger.warn(
         { group, code: thrown.code, reason: thrown.message },
         'a record cannot be decoded yet; its key waits',
       );
       reading.undone.push(queued);
-      delay(queue, 3, retry);
+      delay(queue, WAITING_ATTEMPT, retry);
       return false;
     }
   }
@@ -218,34 +248,16 @@ export class Processor {
 /** SQLSTATE check_violation, which Postgres raises where no partition takes a row. */
 const NO_PARTITION = '23514';
 
-const TOO_OLD: Failure = {
-  kind: 'permanent',
-  type: 'TooOldToDedupe',
-  code: 'TOO_OLD_TO_DEDUPE',
-  message: 'the event was recorded before the oldest day that the inbox remembers: it may have been applied',
-  stack: '',
-};
+/** A key that waits for a part that is away pauses as after its fourth failed try. */
+const WAITING_ATTEMPT = 3;
 
-function succeeded(queue: KeyQueue): void {
-  queue.alone = false;
-}
+/**
+ * A handler may break its own connection each time (a query that crashes the server, or idles beyond its time-out): waiting for Postgres
+ * would then never end, and everybody would wait.
+ */
+const LOSSES_TO_SUSPECT = 3;
+const LOSSES_TO_FAIL = 10;
 
 function delay(queue: KeyQueue, attempt: number, { baseMs, maxMs }: RetryPolicy): void {
   queue.notBeforeMs = performance.now() + backoffMs(attempt, baseMs, maxMs);
-}
-
-function queuesById({ queues }: Work): (queued: QueuedRecord) => KeyQueue {
-  const byId = new Map(queues.map((queue) => [queue.id, queue]));
-  return ({ record }) => {
-    const queue = byId.get(keyId(record));
-    if (queue === undefined) throw new Error('a record is not of the work that it came with');
-    return queue;
-  };
-}
-
-/** Of each key the order is that in which the work had it. */
-function inOrderOf({ records }: Work, undone: readonly QueuedRecord[]): QueuedRecord[] {
-  if (undone.length === 0) return [];
-  const wanted = new Set(undone);
-  return records.filter((queued) => wanted.has(queued));
 }

@@ -10,11 +10,12 @@ import type { Pool } from '../postgres/connection.ts';
 import type { ResolvingDecoder } from '../registry/decoder.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Applier } from './applier.ts';
-import { identityOf, isUnreadable, readEvent } from './consumed-event.ts';
+import { isUnreadable, readEvent } from './consumed-event.ts';
 import type { DeadLetters } from './dead-letters.ts';
 import type { Failure } from './failure.ts';
 import { type AnyHandler, readerOf } from './handler.ts';
-import { parkAgain, type ReleasedKey, unpark } from './inbox-store.ts';
+import { TOO_OLD } from './horizon.ts';
+import { type InboxEntry, parkAgain, parkedState, type ReleasedKey, unpark } from './inbox-store.ts';
 import type { RetryPolicy } from './processor.ts';
 
 export interface ReleaserOptions {
@@ -30,9 +31,7 @@ export interface ReleaserOptions {
 }
 
 /** Why a release ended early. */
-type Obstacle =
-  | { readonly kind: 'away' }
-  | { readonly kind: 'failed'; readonly code: string; readonly eventId: string };
+type Obstacle = { readonly kind: 'away' } | { readonly kind: 'failed'; readonly code: string };
 
 export class Releaser {
   readonly #options: ReleaserOptions;
@@ -48,29 +47,35 @@ export class Releaser {
    */
   async release(key: ReleasedKey, signal: AbortSignal): Promise<void> {
     const { deadLetters, pool, group, logger } = this.#options;
-    let applied = 0;
-    for await (const [record, at] of deadLetters.readParked(key, key.first)) {
-      const obstacle = signal.aborted ? { kind: 'away' as const } : await this.#applyOne(record, key, signal);
+    const passed = new Set<string>(); // a crash may have left an event twice
+    for await (const { record, entry, at } of deadLetters.readParked(key, key.first)) {
+      if (signal.aborted) return;
+      if (entry === null) continue;
+      const obstacle = await this.#applyOne(record, entry, signal);
       if (obstacle?.kind === 'away') return;
       if (obstacle?.kind === 'failed') {
-        const { code: errorCode, eventId } = obstacle;
-        await parkAgain(pool, group, key, { eventId, errorCode, at });
-        logger.error({ group, topic: key.topic, eventId, code: errorCode, applied }, 'a released key is parked again');
+        const { code: errorCode } = obstacle;
+        await parkAgain(pool, group, key, { eventId: entry.id, errorCode, at, passed: passed.size });
+        const place = { group, topic: key.topic, eventId: entry.id, code: errorCode };
+        logger.error({ ...place, released: passed.size }, 'a released key is parked again');
         return;
       }
-      applied += 1;
+      passed.add(entry.id);
       this.#options.failPoint('inside-release');
     }
-    if (await unpark(pool, group, key)) logger.info({ group, topic: key.topic, events: applied }, 'a key is released');
+    if (await unpark(pool, group, key))
+      logger.info({ group, topic: key.topic, released: passed.size }, 'a key is released');
   }
 
-  async #applyOne(record: LogRecord | null, key: ReleasedKey, signal: AbortSignal): Promise<Obstacle | null> {
-    const { applier, decoder, handlers, retry } = this.#options;
-    if (record === null) return { kind: 'failed', code: 'NOT_FOUND', eventId: key.eventId };
+  async #applyOne(record: LogRecord | null, entry: InboxEntry, signal: AbortSignal): Promise<Obstacle | null> {
+    const { applier, decoder, handlers, retry, pool, group } = this.#options;
+    const state = await parkedState(pool, group, entry);
+    if (state === 'forgotten') await this.#reportForgotten(record, entry);
+    if (state !== 'parked') return null;
+    if (record === null) return { kind: 'failed', code: 'NOT_FOUND' };
     const event = await readEvent(record, decoder, readerOf(handlers));
-    if (event === null || identityOf(record) === null) return null; // no handler wants it any more, or it never held up anybody
-    if (isUnreadable(event))
-      return { kind: 'failed', code: event.code, eventId: identityOf(record)?.id ?? key.eventId };
+    if (event === null) return null; // no handler wants it any more
+    if (isUnreadable(event)) return { kind: 'failed', code: event.code };
     const handler = handlers.get(event.type);
     if (handler === undefined) return null;
     for (let attempt = 1; ; attempt++) {
@@ -79,9 +84,21 @@ export class Releaser {
       if (outcome.kind !== 'failed') return { kind: 'away' };
       const failure: Failure = outcome.failure;
       if (failure.kind === 'permanent' || attempt >= retry.maxTries || signal.aborted) {
-        return signal.aborted ? { kind: 'away' } : { kind: 'failed', code: failure.code, eventId: event.id };
+        return signal.aborted ? { kind: 'away' } : { kind: 'failed', code: failure.code };
       }
       await sleep(backoffMs(attempt - 1, retry.baseMs, retry.maxMs), signal);
     }
+  }
+
+  /** The key waited for longer than the inbox remembers: nobody can tell whether the event was applied in a release that was cut short. */
+  async #reportForgotten(record: LogRecord | null, { id: eventId }: InboxEntry): Promise<void> {
+    const { deadLetters, logger, group } = this.#options;
+    logger.error({ group, eventId, code: TOO_OLD.code }, 'an event of a released key is not applied');
+    if (record === null) return;
+    const { code, type, message } = TOO_OLD;
+    const failure = { code, type, message };
+    await deadLetters.send([
+      { record, failure, retries: 0, firstFailedAtMs: Date.now(), replayable: false, blockedBy: null },
+    ]);
   }
 }

@@ -225,14 +225,15 @@ export function committed(
 
 /** A message as kafkajs hands it out, at either of its layers. */
 interface Message extends Pick<FetchedMessage, 'offset' | 'timestamp' | 'key' | 'value'> {
-  readonly headers?: Readonly<Record<string, Buffer | string | (Buffer | string)[] | undefined>>;
+  /** A value may be null, whatever kafkajs's types say: Kafka allows it. */
+  readonly headers?: Readonly<Record<string, Buffer | string | (Buffer | string | null)[] | null | undefined>>;
 }
 
 export function toLogRecord(topic: string, partition: number, message: Message): LogRecord {
   const headers: Record<string, string> = {};
   for (const [name, value] of Object.entries(message.headers ?? {})) {
     const last = Array.isArray(value) ? value.at(-1) : value;
-    if (last !== undefined) headers[name] = last.toString();
+    if (last !== undefined && last !== null) headers[name] = last.toString();
   }
   const { offset, timestamp, key, value } = message;
   return { topic, partition, offset: BigInt(offset), timestampMs: Number(timestamp), key, value, headers };

@@ -35,6 +35,12 @@ export class TopicWriter {
    * positions. Rejects when not all were acknowledged: some may have been.
    */
   async append(records: readonly AppendedRecord[]): Promise<LogPosition[]> {
+    const positions: LogPosition[] = [];
+    for (const request of requestsOf(records)) positions.push(...(await this.#send(request)));
+    return positions;
+  }
+
+  async #send(records: readonly AppendedRecord[]): Promise<LogPosition[]> {
     const { producer, partitions } = await this.#connections();
     const placed = records.map((record) => partitionOf(record.key?.toString() ?? '', partitions));
     try {
@@ -113,6 +119,36 @@ export class TopicWriter {
       throw error;
     }
   }
+}
+
+/** kafkajs makes one batch of what a request has for a partition, and Kafka takes batches of 1 MiB by default. */
+const MAX_REQUEST_BYTES = 900_000;
+
+/** A record that is larger goes by itself: whether Kafka takes it is the caller's concern. */
+function requestsOf(records: readonly AppendedRecord[]): AppendedRecord[][] {
+  const requests: AppendedRecord[][] = [];
+  let bytes = 0;
+  for (const record of records) {
+    const size = recordBytes(record);
+    const request = requests.at(-1);
+    if (request === undefined || bytes + size > MAX_REQUEST_BYTES) {
+      requests.push([record]);
+      bytes = size;
+    } else {
+      request.push(record);
+      bytes += size;
+    }
+  }
+  return requests;
+}
+
+const RECORD_OVERHEAD_BYTES = 64;
+
+/** About what a record takes in Kafka. */
+export function recordBytes({ key, value, headers }: AppendedRecord): number {
+  let bytes = RECORD_OVERHEAD_BYTES + (key?.length ?? 0) + (value?.length ?? 0);
+  for (const [name, text] of Object.entries(headers)) bytes += name.length + Buffer.byteLength(text) + 4;
+  return bytes;
 }
 
 interface Connections {

@@ -28,6 +28,20 @@ export async function withDeadline<T>(what: string, timeoutMs: number, work: Pro
   }
 }
 
+/** Settles as `work` does, or rejects with the signal's reason when it fires. As above, the work itself is not cancelled. */
+export async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(signal.reason);
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+    work.catch(() => {}); // it may fail after the race is over
+  }
+}
+
 /** Sleeps, or returns early when the signal fires; returns false when it was cut short. */
 export async function sleep(ms: number, signal?: AbortSignal): Promise<boolean> {
   try {

@@ -4,11 +4,16 @@
  */
 import type pg from 'pg';
 import type { Queryable } from './connection.ts';
+import { sqlStateOf } from './sqlstate.ts';
+
+const IN_FAILED_TRANSACTION = '25P02';
 
 export class ClosableTransaction implements Queryable {
   readonly #tx: Queryable;
   readonly #errors = new WeakSet<object>();
   #closed = false;
+  /** The first statement that failed: unless that was undone by a savepoint, Postgres refuses all that follows. */
+  firstFailure: Error | null = null;
 
   constructor(tx: Queryable) {
     this.#tx = tx;
@@ -19,7 +24,12 @@ export class ClosableTransaction implements Queryable {
     try {
       return await this.#tx.query<R>(text, values);
     } catch (error) {
-      if (error instanceof Error) this.#errors.add(error);
+      // "current transaction is aborted" says nothing that the statement before has not said
+      if (this.firstFailure !== null && sqlStateOf(error) === IN_FAILED_TRANSACTION) throw this.firstFailure;
+      if (error instanceof Error) {
+        this.#errors.add(error);
+        this.firstFailure ??= error;
+      }
       throw error;
     }
   }

@@ -1,6 +1,6 @@
 /** One Postgres transaction around a piece of work, run again as a whole when Postgres rolled it back because of others. */
 import type pg from 'pg';
-import { backoffMs, sleep } from '../kernel/deadline.ts';
+import { backoffMs, orAborted, sleep } from '../kernel/deadline.ts';
 import { coerceError, FerryError } from '../kernel/errors.ts';
 import type { Queryable } from './connection.ts';
 import { isRetryableTransaction } from './sqlstate.ts';
@@ -14,7 +14,7 @@ export interface TransactionOptions {
   readonly retries?: number;
   /**
    * Ends the transaction when it fires, whatever `work` is doing: its connection is closed, which rolls it back, and the signal's reason is
-   * thrown. A statement that is running goes on in the server until that notices.
+   * thrown. A statement that is running goes on in the server until that notices, within a second.
    */
   readonly signal?: AbortSignal;
 }
@@ -52,8 +52,8 @@ async function runOnce<T>(
   const client = await pool.connect();
   let broken: Error | undefined;
   try {
-    await client.query(`begin isolation level ${isolation}`);
-    const result = await orAborted(work(client), signal);
+    await client.query(signal === undefined ? begin(isolation) : `${begin(isolation)}; ${NOTICE_LOST_CLIENT}`);
+    const result = await (signal === undefined ? work(client) : orAborted(work(client), signal));
     const { command } = await client.query('commit');
     // After a statement that failed and whose error `work` swallowed, Postgres answers COMMIT with ROLLBACK and no error.
     if (command !== 'COMMIT') throw new Error('the transaction had failed before its commit: nothing was written');
@@ -67,6 +67,13 @@ async function runOnce<T>(
   }
 }
 
+function begin(isolation: Isolation): string {
+  return `begin isolation level ${isolation}`;
+}
+
+/** By default Postgres notices only at the end of a statement, and until then the transaction keeps its locks (Postgres 14 or later). */
+const NOTICE_LOST_CLIENT = 'set local client_connection_check_interval = 500';
+
 /** The error that says why the pool must not hand this connection out again, if it must not. */
 async function rollback(client: pg.PoolClient): Promise<Error | undefined> {
   try {
@@ -74,19 +81,5 @@ async function rollback(client: pg.PoolClient): Promise<Error | undefined> {
     return undefined;
   } catch (cause) {
     return coerceError(cause);
-  }
-}
-
-async function orAborted<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return work;
-  const aborted = Promise.withResolvers<never>();
-  const abort = () => aborted.reject(signal.reason);
-  if (signal.aborted) abort();
-  signal.addEventListener('abort', abort, { once: true });
-  work.catch(() => {}); // it may fail after the race is over
-  try {
-    return await Promise.race([work, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
   }
 }
