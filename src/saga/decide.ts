@@ -19,6 +19,12 @@ const TO_UNDO: ReadonlySet<StepState> = new Set<StepState>(['done', 'unknown']);
 const GIVEN_UP: ReadonlySet<StepState> = new Set<StepState>(['refused', 'undone', 'skipped']);
 
 /**
+ * A timer that is later than this was not run by anybody, so nobody was there to take the reply either: it may wait in Kafka still. Such a
+ * timer gives nothing up; it tries once more.
+ */
+const DOWNTIME_MS = 60_000;
+
+/**
  * Decides about one instance; `newId` makes the ids of commands. Null for a reply that is none of the definition's. Throws what the
  * definition's own functions throw (payload, merge, reason), and CONFLICT for an operator's action that the state does not allow.
  */
@@ -26,7 +32,7 @@ export function decide(saga: Saga, instance: SagaInstance, input: SagaInput, new
   const draft = new SagaDraft(instance, input, newId);
   const course = new Course(saga.steps, draft);
   if (input.kind === 'start') course.start();
-  else if (input.kind === 'timer') course.expire();
+  else if (input.kind === 'timer') course.expire(input.lateMs);
   else if (input.kind === 'operator') course.operate(input);
   else if (!course.reply(input)) return null;
   return draft.decision;
@@ -124,7 +130,7 @@ class Course {
     }
   }
 
-  expire(): void {
+  expire(lateMs: number): void {
     const step = this.#current();
     const state = step === null ? null : this.#draft.record(step).state;
     if (step === null || (state !== 'sent' && state !== 'undoing')) {
@@ -132,7 +138,7 @@ class Course {
       return;
     }
     const purpose = state === 'sent' ? 'do' : 'undo';
-    if (this.#draft.tries < step.retry.maxTries) {
+    if (this.#draft.tries < step.retry.maxTries || lateMs > DOWNTIME_MS) {
       this.#draft.send(step, purpose, 'again');
     } else if (purpose === 'undo') {
       this.#undoFailed(step, 'SAGA_STEP_UNANSWERED', unanswered(this.#draft.tries));

@@ -221,8 +221,8 @@ export class SagaEngine {
   ): Promise<number> {
     const locked = await lockDueSagas(tx, { ...selection, definitions: this.#catalog.all });
     onLocked([...locked.keys()]);
-    const changes = [...locked.values()].flatMap(({ instance: before }): SagaChange[] => {
-      const decision = this.#decide(this.#catalog.get(before), before, { kind: 'timer' });
+    const changes = [...locked.values()].flatMap(({ instance: before, lateMs }): SagaChange[] => {
+      const decision = this.#decide(this.#catalog.get(before), before, { kind: 'timer', lateMs });
       return decision === null ? [] : [{ before, ...decision }];
     });
     await this.#write(tx, changes, locked);

@@ -56,8 +56,8 @@ export type SagaInput =
       readonly purpose: CommandPurpose;
       readonly attempt: number;
     }
-  /** What was due is due. */
-  | { readonly kind: 'timer' }
+  /** What was to happen at `due_at` has its turn, so much later. */
+  | { readonly kind: 'timer'; readonly lateMs: number }
   | { readonly kind: 'operator'; readonly action: OperatorAction; readonly actor: string; readonly reason: string };
 
 export type HistoryCause = 'start' | 'command' | 'reply' | 'late-reply' | 'timeout' | 'operator';

@@ -10,6 +10,8 @@ export interface LockedSaga {
   readonly instance: SagaInstance;
   /** Since its start. */
   readonly ageSeconds: number;
+  /** Since its timer was due; 0 if it is not, or has none. */
+  readonly lateMs: number;
 }
 
 /** What came of an instance in one transaction. `before` is null for one that has just been started. */
@@ -31,10 +33,12 @@ interface SagaRow {
   error: string | null;
   traceparent: string | null;
   age_seconds: number;
+  late_ms: number;
 }
 
 const COLUMNS = `id, name, version, key, state, data::text as data, step, tries, cancelling, error_code, error, traceparent,
-  extract(epoch from clock_timestamp() - started_at)::float8 as age_seconds`;
+  extract(epoch from clock_timestamp() - started_at)::float8 as age_seconds,
+  greatest(0, extract(epoch from now() - due_at) * 1000)::float8 as late_ms`;
 
 /** Locks the instances to the end of the transaction, in the order of their ids: two who lock several never wait in a circle. */
 export async function lockSagas(tx: Queryable, ids: readonly string[]): Promise<Map<string, LockedSaga>> {
@@ -84,11 +88,16 @@ async function withSteps(tx: Queryable, rows: readonly SagaRow[]): Promise<Map<s
   for (const { saga_id, step, state, attempt, undo_attempt } of steps.rows) {
     bySaga.get(saga_id)?.set(step, { state, attempt, undoAttempt: undo_attempt });
   }
-  return new Map(rows.map((row) => [row.id, { instance: instanceOf(row, bySaga), ageSeconds: row.age_seconds }]));
+  return new Map(
+    rows.map((row) => {
+      const { id, age_seconds: ageSeconds, late_ms: lateMs } = row;
+      return [id, { instance: instanceOf(row, bySaga), ageSeconds, lateMs }];
+    }),
+  );
 }
 
 function instanceOf(
-  { data, error_code, error, age_seconds: _, ...row }: SagaRow,
+  { data, error_code, error, age_seconds: _age, late_ms: _late, ...row }: SagaRow,
   steps: ReadonlyMap<string, ReadonlyMap<string, StepRecord>>,
 ): SagaInstance {
   return {

@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
+import { freePort } from '../../src/embedded/ports.ts';
 import { correlationHeaders, correlationOf, type SagaCorrelation } from '../../src/events/saga-headers.ts';
 import type { EventId } from '../../src/kernel/event-id.ts';
 import { newEventId } from '../../src/outbox/emit.ts';
 import { createPool, type Queryable } from '../../src/postgres/connection.ts';
 import { transaction } from '../../src/postgres/transaction.ts';
-import type { Saga } from '../../src/saga/definition.ts';
+import type { Saga, SagaData } from '../../src/saga/definition.ts';
 import { SagaEngine, type SagaReply } from '../../src/saga/engine.ts';
 import type { OperatorAction } from '../../src/saga/instance.ts';
 import { SagaTimers } from '../../src/saga/timers.ts';
@@ -268,6 +269,45 @@ describe('timers', () => {
       poison,
     ]);
     assert.equal(rows.length, 3);
+  });
+
+  test('one whose definition fails on its data is set aside too, and its rows do not hold the error’s text', async () => {
+    const failing = {
+      ...SLOW_TRIP,
+      steps: SLOW_TRIP.steps.map(({ command, ...step }) => ({
+        ...step,
+        command: command && {
+          ...command,
+          payload: (data: SagaData) => {
+            if (data.amount === 13) throw new TypeError('the secret of thirteen');
+            return command.payload(data);
+          },
+        },
+      })),
+    };
+    const [poison = '', ...sound] = await many(4);
+    await pool.query(`update ferry.saga set data = jsonb_set(data, '{amount}', '13') where id = $1`, [poison]);
+    await makeDue([poison, ...sound]);
+    assert.deepEqual(await engineOf(TRIP, failing).runDueTimers(pool, 100), { fired: 3, setAside: 1 });
+    const { rows } = await pool.query(
+      `select saga.error, history.reason from ferry.saga_history history join ferry.saga on saga.id = saga_id
+       where saga_id = $1 and cause = 'set-aside'`,
+      [poison],
+    );
+    assert.deepEqual(rows, [{ error: 'TypeError', reason: 'TypeError' }]);
+  });
+
+  test('while Postgres is away nobody is set aside, and the loop can be stopped', async () => {
+    const port = await freePort();
+    const away = createPool(
+      { ...stack.config, DATABASE_URL: `postgres://nobody@127.0.0.1:${port}/none` },
+      'ferry-test',
+    );
+    await assert.rejects(engine.runDueTimers(away, 10), { code: 'ECONNREFUSED' });
+    const timers = new SagaTimers({ ...quiet, engine, pool: away });
+    timers.start();
+    await timers.stop();
+    await away.end();
   });
 
   test('the loop runs what is due until it is stopped, and stops twice', async () => {

@@ -91,7 +91,7 @@ class World {
     } else if (what === 'crash' && reply !== undefined) {
       decide(SAGA, this.instance, reply, () => eventId(++this.#ids)); // decided and rolled back
     } else if (what === 'timer' && typeof this.#timer === 'number') {
-      this.input({ kind: 'timer' });
+      this.input({ kind: 'timer', lateMs: mood === 'agree' ? 0 : 3_600_000 });
     } else if (what === 'retry' || what === 'skip' || what === 'compensate' || what === 'cancel') {
       this.#operate(what);
     }
@@ -105,7 +105,7 @@ class World {
       if (command !== undefined) this.happen({ what: 'command', pick: 0, mood: 'agree' }, false);
       else if (reply !== undefined) this.happen({ what: 'reply', pick: 0, mood: 'agree' }, false);
       else if (isEnded(this.instance.state)) return;
-      else if (typeof this.#timer === 'number') this.input({ kind: 'timer' });
+      else if (typeof this.#timer === 'number') this.input({ kind: 'timer', lateMs: 0 });
       else this.#operate('retry');
     }
     assert.fail(`the saga does not end: ${this.instance.state} at ${this.instance.step}`);

@@ -52,7 +52,7 @@ class Trip {
   refused = (step: TripStep, attempt = 1) => this.#reply('trip.Refused', step, 'do', attempt);
   undone = (step: TripStep, attempt = 1) => this.#reply('trip.Undone', step, 'undo', attempt);
   undoRefused = (step: TripStep, attempt = 1) => this.#reply('trip.Refused', step, 'undo', attempt);
-  expire = () => this.#decided({ kind: 'timer' });
+  expire = (lateMs = 0) => this.#decided({ kind: 'timer', lateMs });
   operate = (action: OperatorAction) => this.#decided({ kind: 'operator', action, actor: 'ada', reason: 'because' });
 
   #reply(type: string, step: TripStep, purpose: 'do' | 'undo', attempt: number): Decision {
@@ -169,6 +169,20 @@ describe('time-outs', () => {
     trip.expire();
     assert.deepEqual([trip.step, trip.sent], ['compensating payment: undoing', ['undo payment 1']]);
     assert.deepEqual(trip.instance.problem, { code: 'SAGA_STEP_UNANSWERED', text: 'payment: no answer to 2 tries' });
+  });
+
+  test('after a downtime nothing is given up unheard: there is one more try', () => {
+    const trip = Trip.at('payment');
+    trip.expire();
+    trip.expire(3_600_000);
+    assert.deepEqual([trip.step, trip.sent], ['running payment: sent', ['do payment 3']]);
+    trip.expire();
+    assert.deepEqual(trip.sent, ['undo payment 1']);
+    trip.expire();
+    trip.expire(3_600_000);
+    assert.deepEqual([trip.step, trip.sent], ['compensating payment: undoing', ['undo payment 3']]);
+    trip.expire();
+    assert.equal(trip.step, 'compensation_failed payment: undo_failed');
   });
 
   test('from the pivot on the command is repeated without end, and operators are told', () => {
