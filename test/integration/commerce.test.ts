@@ -40,7 +40,13 @@ describe('an order', () => {
 
     const read = await api.request('GET', String(placed.headers.location), { as: 'viewer' });
     const { eventId: _, ...summary } = placed.body;
-    assert.deepEqual(read.body, { ...summary, lines, customerEmail: 'ada@example.com', shippingAddress: address });
+    assert.deepEqual(read.body, {
+      ...summary,
+      lines,
+      customerEmail: 'ada@example.com',
+      shippingAddress: address,
+      saga: null,
+    });
 
     const { rows } = await api.pool.query(
       `select o.id, o.aggregatetype, o.aggregateid, o.aggregateversion, o.type, o.payload, count(*) over (partition by o.tx) as together
