@@ -4,7 +4,9 @@
  */
 import type { RunningService } from './cli/service.ts';
 import type { Config } from './config/variables.ts';
-import { ordersPerCustomer, ordersPerCustomerSource } from './domain/commerce/orders-per-customer.ts';
+import { CONSUMER_ROLES, commerceConsumers, connectionsOf } from './domain/commerce/consumers.ts';
+import { ordersPerCustomerSource } from './domain/commerce/orders-per-customer.ts';
+import type { EventEncoder } from './events/encoder.ts';
 import { subjectOf, type TopicRoutes, topicRoutes } from './events/routes.ts';
 import type { PartState, ProbeDeps } from './http/probe-routes.ts';
 import type { Projections } from './http/route-deps.ts';
@@ -37,7 +39,8 @@ import { changeStreamOpener } from './wal/change-stream.ts';
 
 type ProbeSources = Omit<ProbeDeps, 'db'> & { readonly logger: Logger };
 
-const ROLES = ['api', 'relay', 'consumers'] as const;
+/** `consumers` stands for all of the last ones. */
+const ROLES = ['api', 'relay', ...CONSUMER_ROLES] as const;
 type Role = (typeof ROLES)[number];
 
 /** What every role is made of. */
@@ -55,12 +58,14 @@ export function parseRoles(text: string): Set<Role> {
   const names = text
     .split(',')
     .map((name) => name.trim())
-    .filter((name) => name !== '');
+    .filter((name) => name !== '')
+    .flatMap((name) => (name === 'consumers' ? CONSUMER_ROLES : [name]));
   const roles = new Set(ROLES.filter((role) => names.includes(role)));
   if (roles.size === 0 || roles.size !== new Set(names).size) {
+    const known = ['api', 'relay', 'consumers', ...CONSUMER_ROLES].join(', ');
     throw new FerryError(
       'CONFIG_INVALID',
-      `FERRY_ROLES is ${JSON.stringify(text)}; it takes ${ROLES.join(', ')}, separated by commas`,
+      `FERRY_ROLES is ${JSON.stringify(text)}; it takes ${known}, separated by commas`,
     );
   }
   return roles;
@@ -92,11 +97,11 @@ export async function startService(config: Config): Promise<RunningService> {
     );
     const finished: Promise<void>[] = [];
     const relay = roles.has('relay') ? startRelay(parts, finished) : null;
-    if (roles.has('consumers')) startConsumers(parts);
+    startConsumers(parts, roles, finished);
     const httpUrl = await serveHttp(parts, roles, relay);
     // With another role in the process, a relay that refuses must not take that role down: readiness and the log tell of it.
     const alone = roles.size === 1;
-    return { httpUrl, finished: alone ? (finished[0] ?? never()) : never(), stop: () => scope.close() };
+    return { httpUrl, finished: alone ? Promise.race([...finished, never()]) : never(), stop: () => scope.close() };
   } catch (error) {
     await scope.close().catch(() => {});
     throw error;
@@ -150,7 +155,7 @@ export function relayOptions({ config, telemetry, routes, store }: Omit<Parts, '
       maxEventBytes: config.MAX_EVENT_BYTES,
       failPoint,
     }),
-    encoder: createEncoder({ store, naming: config.SUBJECT_NAMING, maxEventBytes: config.MAX_EVENT_BYTES }),
+    encoder: encoderOf({ config, store }),
     routes,
     source: config.CLOUDEVENTS_SOURCE,
     maxEventBytes: config.MAX_EVENT_BYTES,
@@ -169,28 +174,41 @@ export function relayOptions({ config, telemetry, routes, store }: Omit<Parts, '
   };
 }
 
-function startConsumers({ config, telemetry, routes, store, pool, scope }: Parts): void {
-  if (!migrationSets(config.FERRY_MODULES).includes('commerce')) return; // the one projection there is, is that module's
+function startConsumers(parts: Parts, roles: ReadonlySet<Role>, finished: Promise<void>[]): void {
+  const { config, telemetry, routes, store, scope } = parts;
+  if (!CONSUMER_ROLES.some((role) => roles.has(role))) return;
+  if (!migrationSets(config.FERRY_MODULES).includes('commerce')) return; // all the consumers there are, are that module's
   const { logger, metrics, tracer } = telemetry;
-  const projection = ordersPerCustomer({
+  // Of their own: a consumer that waits for a connection must not keep requests waiting.
+  const pool = createPool(config, 'ferry-consumers', { max: connectionsOf(roles) });
+  scope.defer('the consumers’ Postgres pool', () => pool.end());
+  const consumers = commerceConsumers(roles, {
+    config,
+    routes,
     kafka: kafkaOptions(config, 'ferry-consumers', logger.child({ part: 'consumers' })),
     pool,
     decoder: createDecoder({ store }),
+    events: createEventWriter(encoderOf(parts), routes),
     logger,
     metrics,
     tracer,
-    routes,
-    topicPrefix: config.TOPIC_PREFIX,
-    settings: {
-      inboxRetentionDays: config.INBOX_RETENTION_DAYS,
-      sessionTimeoutMs: config.CONSUMER_SESSION_TIMEOUT_MS,
-    },
     topicSettings: topicSettings(config),
     backoffMaxMs: config.RELAY_BACKOFF_MAX_MS,
     failPoint: armFailPoint(config.FERRY_FAIL_POINT),
   });
-  projection.start();
-  scope.defer('consumers', () => projection.stop());
+  scope.defer('consumers', () => Promise.all(consumers.map((consumer) => consumer.stop())));
+  for (const consumer of consumers) {
+    const refused = Promise.resolve(consumer.start()).then(never, (err) => {
+      logger.fatal({ err }, 'a consumer refuses to start');
+      throw err;
+    });
+    refused.catch(() => {}); // `finished` tells who wants to know
+    finished.push(refused);
+  }
+}
+
+function encoderOf({ config, store }: Pick<Parts, 'config' | 'store'>): EventEncoder {
+  return createEncoder({ store, naming: config.SUBJECT_NAMING, maxEventBytes: config.MAX_EVENT_BYTES });
 }
 
 /** Of the topics that Ferry makes. */
@@ -215,15 +233,14 @@ async function serveHttp(parts: Parts, roles: ReadonlySet<Role>, relay: Relay | 
 }
 
 async function createApi(parts: Parts, probes: ProbeSources): Promise<HttpServer> {
-  const { config, telemetry, routes, store, pool } = parts;
+  const { config, telemetry, routes, pool } = parts;
   // Loaded only here: half a second of start that a relay which takes over does not have.
   const { createHttpServer } = await import('./http/server.ts');
-  const encoder = createEncoder({ store, naming: config.SUBJECT_NAMING, maxEventBytes: config.MAX_EVENT_BYTES });
   return createHttpServer({
     ...probes,
     config,
     pool,
-    events: createEventWriter(encoder, routes),
+    events: createEventWriter(encoderOf(parts), routes),
     projections: gateProjections(parts),
     tracer: telemetry.tracer,
     metrics: telemetry.metrics,

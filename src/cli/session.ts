@@ -43,13 +43,14 @@ export function openSession(environment: Environment, options: CommonOptions): S
 
 /** The environment by which a process reaches the home's parts; what is set by hand wins. */
 export function partsEnvironment(session: Session): Environment {
-  const { postgresUrl, kafkaBrokers, registryUrl } = session.home.addresses();
-  const { DATABASE_URL, KAFKA_BROKERS, SCHEMA_REGISTRY_URL } = session.environment;
+  const { postgresUrl, kafkaBrokers, registryUrl, paymentProviderUrl } = session.home.addresses();
+  const { DATABASE_URL, KAFKA_BROKERS, SCHEMA_REGISTRY_URL, PAYMENT_PROVIDER_URL } = session.environment;
   return {
     ...session.environment,
     DATABASE_URL: DATABASE_URL || postgresUrl,
     KAFKA_BROKERS: KAFKA_BROKERS || kafkaBrokers,
     SCHEMA_REGISTRY_URL: SCHEMA_REGISTRY_URL || registryUrl,
+    PAYMENT_PROVIDER_URL: PAYMENT_PROVIDER_URL || paymentProviderUrl,
   };
 }
 

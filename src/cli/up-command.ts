@@ -61,19 +61,21 @@ async function start(session: Session, options: UpOptions, scope: Scope, stoppin
   scope.defer('the home', () => home.release());
   if (options.fresh === true) home.deleteData();
   const { HTTP_PORT } = loadConfig(session.environment);
+  const modules = session.environment.FERRY_MODULES ?? 'commerce';
   const httpPort = await choosePort('HTTP_PORT', HTTP_PORT, portOf(home.addresses().httpUrl));
   const stack = await terminal.step('starting Postgres, Kafka and the schema registry', (update) =>
-    startEmbeddedParts(session, {
-      progress: update,
-      onDeath: (part, exit) => void revive(part, exit, stopping, terminal.note),
-    }),
+    startEmbeddedParts(
+      session,
+      { progress: update, onDeath: (part, exit) => void revive(part, exit, stopping, terminal.note) },
+      modules,
+    ),
   );
   scope.defer('the embedded parts', () => stack.stop());
   stopping.throwIfAborted();
   const environment: Environment = {
     ...partsEnvironment(session),
     HTTP_PORT: String(httpPort),
-    FERRY_MODULES: session.environment.FERRY_MODULES ?? 'commerce',
+    FERRY_MODULES: modules,
   };
   await terminal.step('migrating the database, pushing schemas', () => prepareParts(environment));
   stopping.throwIfAborted();

@@ -38,7 +38,10 @@ export const VARIABLES = {
   }),
 
   // --- service
-  FERRY_ROLES: text('api,relay,consumers', { description: 'Roles that this process runs: api, relay, consumers.' }),
+  FERRY_ROLES: text('api,relay,consumers', {
+    description:
+      'Roles that this process runs: api, relay, consumers (all of projection, sagas, order, payment, inventory, shipping), or some of these.',
+  }),
   FERRY_MODULES: text('', { description: 'Example modules: commerce, or empty for none.' }),
   HTTP_HOST: text('127.0.0.1', { description: 'Address that the HTTP server binds.' }),
   HTTP_PORT: integer(8080, 0, 65535, { description: 'Port of the HTTP server; 0 takes a free one.' }),

@@ -24,6 +24,7 @@ export const AmountText = Type.String({
 export const CurrencyCode = Type.Enum([...CURRENCIES], { description: 'ISO 4217 code.' });
 export const Timestamp = Type.String({ description: 'RFC 3339 in UTC with microseconds.' });
 export const CustomerId = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$' });
+export const Sku = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$' });
 
 export const IdempotencyHeaders = Type.Object({
   'idempotency-key': Type.String({

@@ -23,6 +23,7 @@ import {
   CustomerId,
   closed,
   IdempotencyHeaders,
+  Sku,
   Timestamp,
   text,
   Uuid,
@@ -35,7 +36,7 @@ import { actorOf, type RouteDeps } from './route-deps.ts';
 
 const LineSchema = Type.Object(
   {
-    sku: Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$' }),
+    sku: Sku,
     quantity: Type.Integer({ minimum: 1, maximum: MAX_QUANTITY }),
     unitPrice: AmountText,
   },

@@ -24,6 +24,7 @@ import { type ProbeDeps, probeRoutes } from './probe-routes.ts';
 import { sendProblem } from './problem.ts';
 import type { Projections, RouteDeps } from './route-deps.ts';
 import { type SagaDeps, sagaRoutes } from './saga-routes.ts';
+import { stockRoutes } from './stock-routes.ts';
 import { registerTracing } from './tracing.ts';
 
 export type { FastifyInstance as HttpServer } from 'fastify';
@@ -105,6 +106,7 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
     await app.register(orderRoutes(routeDeps));
     await app.register(customerRoutes(routeDeps));
     await app.register(orderTotalsRoutes(routeDeps));
+    await app.register(stockRoutes(routeDeps));
     await app.register(orderStreamRoutes(routeDeps, deps.logger));
   }
   if (deps.sagas !== undefined) await app.register(sagaRoutes(routeDeps, deps.sagas));

@@ -33,7 +33,7 @@ describe('the projection under SIGKILL', () => {
   }
 
   test('each event has its effect once', async () => {
-    const members = [1, 2].map(() => new FerryProcess({ roles: 'consumers', env: stack.environment }));
+    const members = [1, 2].map(() => new FerryProcess({ roles: 'projection', env: stack.environment }));
     const over = new AbortController();
     const writing = runWorkload({
       databaseUrl: stack.databaseUrl,

@@ -40,7 +40,7 @@ describe('telemetry', () => {
       OTEL_EXPORTER_OTLP_ENDPOINT: collector.endpoint,
       RELAY_HEARTBEAT_INTERVAL_MS: '200',
     };
-    service = new FerryProcess({ roles: 'api,relay,consumers', env, onLine: (text) => log.push(text) });
+    service = new FerryProcess({ roles: 'api,relay,projection', env, onLine: (text) => log.push(text) });
     service.start();
     const listening = await service.waitForLog('listening', ({ msg }) => /listening at http/.test(msg));
     url = /http:\/\/\S+/.exec(listening.msg)?.[0] ?? '';

@@ -17,7 +17,7 @@ import { testStack } from '../support/stack.ts';
 import { runWorkload } from '../support/workload.ts';
 
 const stack = await testStack();
-const config = { ...stack.config, FERRY_ROLES: 'relay,consumers', LOG_LEVEL: 'error' } as const;
+const config = { ...stack.config, FERRY_ROLES: 'relay,projection', LOG_LEVEL: 'error' } as const;
 const topic = `${config.TOPIC_PREFIX}commerce.order`;
 const group = `${config.TOPIC_PREFIX}orders-per-customer`;
 const kafka = createKafka(kafkaOptions(config, 'projection-test', createLogger(config, { role: 'test' })));

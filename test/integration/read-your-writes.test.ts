@@ -118,7 +118,7 @@ before(async () => {
   const pool = createPool(config, 'read-your-writes-test', { max: 1 });
   apiKey = await createApiKey(pool, { name: 'test', role: 'admin' });
   await pool.end();
-  for (const role of ['api', 'relay', 'consumers']) await start(role);
+  for (const role of ['api', 'relay', 'projection']) await start(role);
 });
 after(async () => {
   for (const role of services.keys()) await stop(role);
@@ -191,7 +191,7 @@ describe('a read that brings a position', () => {
 
 describe('while a part is away', () => {
   for (const { role, reason } of [
-    { role: 'consumers', reason: /consumers have not come that far/ },
+    { role: 'projection', reason: /consumers have not come that far/ },
     { role: 'relay', reason: /relay has not told/ },
   ]) {
     test(`a read waits for the ${role}, or says so, or is marked as stale`, async () => {

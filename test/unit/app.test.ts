@@ -3,11 +3,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseRoles } from '../../src/app.ts';
 import { loadConfig } from '../../src/config/load.ts';
+import { CONSUMER_ROLES } from '../../src/domain/commerce/consumers.ts';
 import { topicRoutes } from '../../src/events/routes.ts';
 
 test('roles come in any order, with spaces, and twice is once', () => {
   assert.deepEqual([...parseRoles('relay')], ['relay']);
-  assert.deepEqual(new Set(parseRoles(' consumers ,api,relay,')), new Set(['api', 'relay', 'consumers']));
+  assert.deepEqual(new Set(parseRoles(' sagas ,api,relay,')), new Set(['api', 'relay', 'sagas']));
+  assert.deepEqual(new Set(parseRoles('consumers,sagas')), new Set(CONSUMER_ROLES));
   assert.deepEqual([...parseRoles('api,api')], ['api']);
   assert.ok(parseRoles(loadConfig({}).FERRY_ROLES).size > 0);
 });

@@ -33,6 +33,7 @@ function demoSession(session: Session, options: DemoOptions): Session {
     DATABASE_URL: undefined,
     KAFKA_BROKERS: undefined,
     SCHEMA_REGISTRY_URL: undefined,
+    PAYMENT_PROVIDER_URL: undefined,
     FERRY_HOME: undefined,
     FERRY_MODULES: 'commerce',
     HTTP_PORT: '0',
@@ -69,7 +70,7 @@ async function runOrders(session: Session, options: DemoOptions, scope: Scope, s
   scope.defer('the home', () => home.release());
   home.deleteData();
   const stack = await terminal.step('Postgres 18, Kafka 4.3 and the schema registry, on free ports', (update) =>
-    startEmbeddedParts(session, { progress: update }),
+    startEmbeddedParts(session, { progress: update }, 'commerce'),
   );
   scope.defer('the embedded parts', () => stack.stop());
   const environment: Environment = {

@@ -139,3 +139,19 @@ export async function receiveStock(tx: Queryable, lines: readonly StockLine[]): 
     [lines.map(({ sku }) => sku), lines.map(({ quantity }) => quantity)],
   );
 }
+
+/** What came in of an article, what left, what is set aside: in pieces. */
+export interface StockLevel extends Stock {
+  readonly received: bigint;
+  readonly shipped: bigint;
+  readonly reserved: bigint;
+}
+
+export async function findStock(db: Queryable, sku: string): Promise<StockLevel | null> {
+  const { rows } = await db.query<StockLevel>(
+    `select sku, received, shipped, reserved, received - shipped - reserved as available from inventory.stock
+     where sku = $1`,
+    [sku],
+  );
+  return rows[0] ?? null;
+}
