@@ -1,6 +1,7 @@
 /**
  * Kafka as consumers must fear it, without Kafka: carries the outbox's rows to whoever takes their type, in order per key and topic, but some
- * twice, some after a transaction that was lost, and some not at all. There is no inbox: what is delivered twice is handled twice.
+ * twice, some after a transaction that was lost, and some are dead letters, which come at the very end if at all. There is no inbox: what is
+ * delivered twice is handled twice.
  */
 import type { ConsumedEvent } from '../../src/inbox/consumed-event.ts';
 import type { EventId } from '../../src/kernel/event-id.ts';
@@ -13,8 +14,10 @@ export interface BusFaults {
   readonly twice: number;
   /** The transaction is rolled back at its end, and the event delivered again. */
   readonly rolledBack: number;
-  /** Given up without effect, as a dead letter. */
-  readonly lost: number;
+  /** Put aside as a dead letter. */
+  readonly deadLettered: number;
+  /** The same for what has failed or was rolled back before: its handler may have spoken to the world outside. */
+  readonly deadLetteredAfterFailure: number;
 }
 
 export interface BusOptions {
@@ -22,8 +25,10 @@ export interface BusOptions {
   readonly random: Random;
   /** Gives the event its effect; false if nobody wants its type. */
   readonly handle: (event: ConsumedEvent, tx: Queryable, attempt: number) => Promise<boolean>;
-  /** Which events may be lost: those whose sender repeats them. */
-  readonly mayBeLost: (event: ConsumedEvent) => boolean;
+  /** Which events may become dead letters: those whose sender repeats them. */
+  readonly mayBeDeadLettered: (event: ConsumedEvent) => boolean;
+  /** Events that become dead letters in any case, behind a transaction that did everything and was lost at its end. */
+  readonly isDoomed: (event: ConsumedEvent) => boolean;
 }
 
 interface Row {
@@ -42,14 +47,16 @@ export class UnreliableBus {
   readonly #seen = new Set<string>();
   /** By aggregatetype and key, in the order in which they were written. */
   readonly #queues = new Map<string, ConsumedEvent[]>();
+  readonly #failed = new Set<string>();
+  #deadLetters: ConsumedEvent[] = [];
+  #replaying = false;
 
   constructor(options: BusOptions) {
     this.#options = options;
   }
 
-  /** Delivers one event of each of at most `keys` keys, chosen at random, at the same time; resolves with how many are left. */
+  /** Delivers one event of each of at most `keys` keys, chosen at random, at the same time; resolves with how many have something waiting then. */
   async turn(keys: number, faults: BusFaults): Promise<number> {
-    await this.#read();
     const { random } = this.#options;
     const waiting = [...this.#queues].map(([key, queue]) => ({ key, queue, at: random.next() }));
     const chosen = waiting.sort((a, b) => a.at - b.at).slice(0, keys);
@@ -61,7 +68,17 @@ export class UnreliableBus {
         if (queue.length === 0) this.#queues.delete(key);
       }),
     );
+    await this.#read();
     return this.#queues.size;
+  }
+
+  /** Dead letters are delivered after all, in any order, behind everything that waits. Returns how many they are. */
+  replayDeadLetters(): number {
+    const letters = this.#deadLetters;
+    this.#deadLetters = [];
+    this.#replaying = true;
+    for (const letter of letters) this.#queues.set(`replayed ${letter.id}`, [letter]);
+    return letters.length;
   }
 
   /** Only rows of committed transactions are seen, and nothing that was passed over is looked for later: reads come between the turns. */
@@ -78,9 +95,19 @@ export class UnreliableBus {
   }
 
   /** Whether it is dealt with. */
-  async #deliver(event: ConsumedEvent, { twice, rolledBack, lost }: BusFaults): Promise<boolean> {
-    const { random, mayBeLost } = this.#options;
-    if (random.chance(lost) && mayBeLost(event)) return true;
+  async #deliver(event: ConsumedEvent, faults: BusFaults): Promise<boolean> {
+    const { twice, rolledBack, deadLettered, deadLetteredAfterFailure } = faults;
+    const { random, mayBeDeadLettered, isDoomed } = this.#options;
+    if (!this.#replaying && isDoomed(event)) {
+      await this.#handle(event, true);
+      this.#deadLetters.push(event);
+      return true;
+    }
+    const rate = this.#failed.has(event.id) ? deadLetteredAfterFailure : deadLettered;
+    if (random.chance(rate) && mayBeDeadLettered(event)) {
+      this.#deadLetters.push(event);
+      return true;
+    }
     const times = random.chance(twice) ? 2 : 1;
     for (let time = 0; time < times; time++) {
       if (!(await this.#handle(event, random.chance(rolledBack)))) return false;
@@ -98,8 +125,10 @@ export class UnreliableBus {
       });
       return true;
     } catch (error) {
-      if (error instanceof LostTransaction || (error as { code?: string }).code === 'PART_UNREACHABLE') return false;
-      throw error;
+      const isOver = error instanceof LostTransaction || (error as { code?: string }).code === 'PART_UNREACHABLE';
+      if (!isOver) throw error;
+      this.#failed.add(event.id);
+      return false;
     }
   }
 }
