@@ -112,8 +112,8 @@ export class Processor {
         undone.push(...deliveries.map(({ queued }) => queued));
         away = outcome.failure;
     }
-    const ready = away === null ? withoutOvertaking(work, poisoned, undone) : [];
-    if (ready.length > 0) await this.#deadLetter(ready, undone, queueOf);
+    if (away === null) await this.#deadLetter(withoutOvertaking(work, poisoned, undone), undone, queueOf);
+    else undone.push(...poisoned.map(({ queued }) => queued));
     return { undone: inOrderOf(work, undone), away };
   }
 
@@ -131,6 +131,7 @@ export class Processor {
     undone: QueuedRecord[],
     queueOf: (queued: QueuedRecord) => KeyQueue,
   ): Promise<void> {
+    if (poisoned.length === 0) return;
     try {
       const parked = await this.#options.poison.deadLetter(poisoned);
       for (const { queued, eventId } of parked) queueOf(queued).parkedBehind = eventId;

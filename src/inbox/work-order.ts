@@ -28,7 +28,6 @@ export function withoutOvertaking(
   poisoned: readonly PoisonRecord[],
   undone: QueuedRecord[],
 ): PoisonRecord[] {
-  if (poisoned.length === 0) return [];
   const poison = new Map(poisoned.map((item) => [item.queued, item]));
   const open = new Set(undone);
   const openKeys = new Set<string>();

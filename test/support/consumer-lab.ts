@@ -58,6 +58,8 @@ export interface MemberOptions {
   readonly registryUrl?: string;
   readonly decoder?: ResolvingDecoder;
   readonly pool?: Pool;
+  /** Told now and then how many events the member has taken up. */
+  readonly onQueued?: (events: number) => void;
 }
 
 export interface Counted {
@@ -111,7 +113,7 @@ export class ConsumerLab {
     this.#counted = connected.counted;
   }
 
-  /** Ends with the test or suite that opens it. `databaseUrl`: a database of the lab's own instead of the file's. */
+  /** Ends with the test or suite that opens it. Without partitions there is no topic yet. `databaseUrl`: a database of the lab's own instead of the file's. */
   static async open(stack: TestStack, { partitions = 2, databaseUrl = stack.databaseUrl } = {}): Promise<ConsumerLab> {
     const name = `${stack.topicPrefix}${labs++}`;
     const options = kafkaOptions(stack.config, name, quiet.logger);
@@ -121,7 +123,7 @@ export class ConsumerLab {
     await producer.connect();
     const lab = new ConsumerLab(stack, databaseUrl, name, { options, client, producer, cluster, counted });
     after(() => lab.close());
-    await lab.#createTopic(partitions);
+    if (partitions > 0) await lab.createTopic(partitions);
     let prepared = effectTables.get(databaseUrl);
     if (prepared === undefined) {
       prepared = lab.pool.query(EFFECT_TABLE); // once: labs of a file are opened side by side
@@ -131,7 +133,7 @@ export class ConsumerLab {
     return lab;
   }
 
-  async #createTopic(numPartitions: number): Promise<void> {
+  async createTopic(numPartitions: number): Promise<void> {
     await this.#administer(async (admin) => {
       await admin.createTopics({ topics: [{ topic: this.topic, numPartitions }], waitForLeaders: false });
       // kafkajs's own wait gives up on a topic that is not shown yet
@@ -151,11 +153,21 @@ export class ConsumerLab {
 
   /** Starts a member of the group. */
   start(options: MemberOptions = {}): EventConsumer {
-    const { handle = (event, tx, { attempt }) => this.effect(event, tx, attempt), handlers = {}, settings } = options;
+    const member = this.member(options);
+    member.start();
+    return member;
+  }
+
+  /** A member of the group, not started. */
+  member(options: MemberOptions = {}): EventConsumer {
+    const { handle = (event, tx, { attempt }) => this.effect(event, tx, attempt), handlers = {} } = options;
+    const { settings, onQueued } = options;
     const decoder = options.decoder ?? createLabDecoder(options.registryUrl ?? this.#stack.registryUrl);
     const logger = process.env.LAB_LOG === undefined ? quiet.logger : pino({ level: process.env.LAB_LOG });
     const member = new EventConsumer({
       ...quiet,
+      metrics:
+        onQueued === undefined ? quiet.metrics : { ...quiet.metrics, consumerQueuedEvents: { record: onQueued } },
       logger,
       decoder,
       kafka: { ...this.kafka, logger },
@@ -168,7 +180,6 @@ export class ConsumerLab {
       settings: { retry: FAST_RETRY, ...settings },
     });
     this.#members.push(member);
-    member.start();
     return member;
   }
 
@@ -262,6 +273,11 @@ export class ConsumerLab {
 
   #progress(): Promise<GroupProgress> {
     return GroupProgress.open({ kafka: this.kafka, groupId: this.group, topics: [this.topic] });
+  }
+
+  /** Back to the beginning; the group must have no member. */
+  async resetOffsets(): Promise<void> {
+    await this.#administer((admin) => admin.resetOffsets({ groupId: this.group, topic: this.topic, earliest: true }));
   }
 
   /** Lets go of a partition's records below an offset, as retention does. */

@@ -206,6 +206,11 @@ describe('ranges', () => {
   });
 });
 
+test('a header without a value, which Kafka allows, is left out', () => {
+  const message = { offset: '7', timestamp: '12', key: null, value: null };
+  assert.deepEqual(toLogRecord('t', 3, { ...message, headers: { none: null, last: ['a', null] } }).headers, {});
+});
+
 test('of a header that stands several times the last counts', () => {
   const message = { offset: '5', timestamp: '17', key: Buffer.from('k'), value: null };
   const headers = { one: Buffer.from('1'), many: [Buffer.from('a'), 'b'], none: undefined };
