@@ -4,6 +4,7 @@ import type { Config } from '../config/variables.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import './request-queue-patch.ts';
+import type { Sockets } from './sockets.ts';
 
 export interface KafkaOptions {
   readonly brokers: readonly string[];
@@ -51,8 +52,10 @@ export function clientSettings(options: KafkaOptions) {
   };
 }
 
-export function createKafka(options: KafkaOptions): Kafka {
-  return new Kafka(clientSettings(options));
+/** With `sockets` the client can be cut off. */
+export function createKafka(options: KafkaOptions, sockets?: Sockets): Kafka {
+  const socketFactory = sockets === undefined ? {} : { socketFactory: sockets.factory };
+  return new Kafka({ ...clientSettings(options), ...socketFactory });
 }
 
 /**

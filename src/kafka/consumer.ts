@@ -11,6 +11,7 @@ import { backoffMs, sleep, withDeadline } from '../kernel/deadline.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { createKafka, type KafkaOptions } from './client.ts';
 import { type LogRecord, toLogRecord } from './log-reader.ts';
+import { Sockets } from './sockets.ts';
 
 export interface TopicPartition {
   readonly topic: string;
@@ -97,7 +98,8 @@ export class GroupConsumer {
   /** Resolves when it was stopped, rejects when kafkajs gave up. */
   async #consumeUntilItEnds(signal: AbortSignal): Promise<void> {
     const { kafka, groupId, sessionTimeoutMs } = this.#options;
-    const consumer = createKafka(kafka).consumer({
+    const sockets = new Sockets();
+    const consumer = createKafka(kafka, sockets).consumer({
       groupId,
       sessionTimeout: sessionTimeoutMs,
       rebalanceTimeout: 2 * sessionTimeoutMs, // also how long kafkajs waits for a coordinator that hangs while the group is joined
@@ -113,7 +115,7 @@ export class GroupConsumer {
     consumer.on(consumer.events.CRASH, ({ payload }) => ended.reject(payload.error));
     consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
       usable = !fetches.mayOutlive();
-      if (usable) this.#assigned(payload.memberAssignment);
+      if (usable) this.#joined(payload.memberAssignment);
       else ended.reject(new Error('the group was joined again while records of the former assignment were under way'));
     });
     const stop = () => ended.resolve();
@@ -130,7 +132,7 @@ export class GroupConsumer {
     } finally {
       clearInterval(committing);
       signal.removeEventListener('abort', stop);
-      await this.#leave(consumer);
+      await this.#leave(consumer, sockets);
     }
   }
 
@@ -141,10 +143,17 @@ export class GroupConsumer {
     if (!signal.aborted) await consumer.run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch });
   }
 
-  async #leave(consumer: Consumer): Promise<void> {
+  async #leave(consumer: Consumer, sockets: Sockets): Promise<void> {
     this.#commitOffsets = null;
     await withDeadline('leaving the group', LEAVE_TIMEOUT_MS, consumer.disconnect()).catch(() => {});
+    sockets.cut(); // of a client that was given up, nothing goes on
     this.#assigned({});
+  }
+
+  #joined(assignment: Readonly<Record<string, number[]>>): void {
+    const { kafka, groupId } = this.#options;
+    kafka.logger.info({ groupId, partitions: assignment }, 'the group has given out its partitions');
+    this.#assigned(assignment);
   }
 
   #assigned(assignment: Readonly<Record<string, number[]>>): void {
