@@ -64,7 +64,7 @@ export interface SagaHistoryFacts extends Omit<HistoryEntry, 'cause' | 'eventId'
 export interface SagaFacts extends SagaSummary {
   /** Why it is undone, or waits; may hold a participant's words. */
   readonly error: string | null;
-  /** Those whose turn has come, in that order. */
+  /** Those whose turn has come, in that order; first those that were done before the saga. */
   readonly steps: readonly SagaStepFacts[];
   /** Oldest first. */
   readonly history: readonly SagaHistoryFacts[];
@@ -143,7 +143,7 @@ async function readSteps(db: Queryable, sagaId: string): Promise<SagaStepFacts[]
   const { rows } = await db.query<SagaStepFacts>(
     `select step, state, attempt, undo_attempt as "undoAttempt", changed_at as "changedAt"
      from ferry.saga_step step where saga_id = $1
-     order by (select min(id) from ferry.saga_history where saga_id = $1 and saga_history.step = step.step) nulls first`,
+     order by attempt > 0, (select min(id) from ferry.saga_history where saga_id = $1 and saga_history.step = step.step)`,
     [sagaId],
   );
   return rows;

@@ -24,7 +24,19 @@ describe('./ferry', () => {
   test('every command of --help has its own help, with the exit codes', () => {
     const { status, stdout } = ferry(['--help']);
     assert.equal(status, 0);
-    for (const name of ['demo', 'up', 'down', 'status', 'tail', 'migrate', 'schemas', 'serve', 'config', 'test']) {
+    for (const name of [
+      'demo',
+      'up',
+      'down',
+      'status',
+      'tail',
+      'migrate',
+      'schemas',
+      'sagas',
+      'serve',
+      'config',
+      'test',
+    ]) {
       assert.match(stdout, new RegExp(`^ {2}${name}\\b`, 'm'));
     }
     const demo = ferry(['demo', '--help']).stdout;
