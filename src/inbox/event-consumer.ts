@@ -67,7 +67,7 @@ export interface EventConsumerParts {
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly tracer: Tracer;
-  /** Of the dead-letter topic. */
+  /** Of topics that are missing, the dead-letter topic among them: they are made. */
   readonly topicSettings: TopicSettings;
   /** Longest pause while a part is away. */
   readonly backoffMaxMs: number;
@@ -132,7 +132,8 @@ export class EventConsumer implements RecordIntake {
     this.#deadLetters = deadLetters;
     this.#processor = new Processor({ group, handlers, decoder, applier, poison, horizon, retry, logger, metrics });
     this.#releaser = new Releaser({ pool, group, handlers, decoder, applier, deadLetters, retry, logger, failPoint });
-    const membership = { groupId: group, topics, sessionTimeoutMs, backoffMaxMs };
+    const { topicSettings } = options;
+    const membership = { groupId: group, topics, topicSettings, sessionTimeoutMs, backoffMaxMs };
     this.#group = new GroupConsumer({ ...membership, kafka, metrics, intake: this });
   }
 

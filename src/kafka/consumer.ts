@@ -12,6 +12,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { createKafka, type KafkaOptions } from './client.ts';
 import { type LogRecord, toLogRecord } from './log-reader.ts';
 import { Sockets } from './sockets.ts';
+import { ensureTopics, type TopicSettings } from './topic-catalog.ts';
 
 export interface TopicPartition {
   readonly topic: string;
@@ -34,6 +35,8 @@ export interface GroupConsumerOptions {
   readonly kafka: KafkaOptions;
   readonly groupId: string;
   readonly topics: readonly string[];
+  /** With these a topic that is missing is made; left out: it is waited for. */
+  readonly topicSettings?: TopicSettings;
   /** How long this member may be silent before the group gives its partitions to others. */
   readonly sessionTimeoutMs: number;
   /** Longest pause between attempts. */
@@ -137,7 +140,9 @@ export class GroupConsumer {
   }
 
   async #begin(consumer: Consumer, eachBatch: EachBatchHandler, signal: AbortSignal): Promise<void> {
-    const { topics } = this.#options;
+    const { kafka, topics, topicSettings } = this.#options;
+    // kafkajs gives up on a topic that nobody has written to yet, and with it on the others, whose events may be what it waits for.
+    if (topicSettings !== undefined) await ensureTopics(kafka, topics, topicSettings);
     await consumer.connect();
     if (!signal.aborted) await consumer.subscribe({ topics: [...topics], fromBeginning: true });
     if (!signal.aborted) await consumer.run({ autoCommit: false, eachBatchAutoResolve: false, eachBatch });

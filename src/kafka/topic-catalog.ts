@@ -6,7 +6,7 @@ import { sleep } from '../kernel/deadline.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { createKafka, type KafkaOptions } from './client.ts';
 import { LogReader } from './log-reader.ts';
-import { type Cluster, kafkaErrorType, sendRaw } from './protocol.ts';
+import { type Cluster, kafkaErrorType, openCluster, sendRaw } from './protocol.ts';
 
 export interface TopicFacts {
   readonly topic: string;
@@ -122,6 +122,21 @@ export class TopicCatalog {
     } finally {
       await admin.disconnect();
     }
+  }
+}
+
+/** Creates those of the topics that are missing, over a connection of its own. */
+export async function ensureTopics(
+  kafka: KafkaOptions,
+  topics: readonly string[],
+  settings: TopicSettings,
+): Promise<void> {
+  const cluster = await openCluster(kafka);
+  try {
+    const catalog = new TopicCatalog(kafka, cluster, settings);
+    for (const topic of topics) await catalog.ensure(topic);
+  } finally {
+    await cluster.disconnect();
   }
 }
 
