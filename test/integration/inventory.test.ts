@@ -7,7 +7,8 @@ import { inventoryParticipant } from '../../src/domain/inventory/participant.ts'
 import { receiveStock } from '../../src/domain/inventory/repository.ts';
 import type { StockLine } from '../../src/domain/inventory/reservation.ts';
 import { ReservationSweeper } from '../../src/domain/inventory/sweeper.ts';
-import { correlation, participantLab } from '../support/participant-lab.ts';
+import { transaction } from '../../src/postgres/transaction.ts';
+import { consumed, correlation, handleBatch, participantLab } from '../support/participant-lab.ts';
 import { createRandom } from '../support/random.ts';
 import { quiet } from '../support/relay-fixtures.ts';
 import { waitUntil } from '../support/signals.ts';
@@ -135,6 +136,27 @@ describe('at the same time', () => {
       }),
     );
     for (const sku of skus) assert.deepEqual(await stockOf(sku), [1_000, 40, 0]);
+    assert.equal(await deadlocks(), before);
+  });
+
+  test('batches of many orders do not wait for each other in a circle, nor for the sweep', async () => {
+    const skus = await Promise.all(Array.from({ length: 6 }, () => article(10_000)));
+    const random = createRandom(11);
+    const before = await deadlocks();
+    const batch = (by: typeof inventory) => {
+      const orders = Array.from({ length: 30 }, () => ({ orderId: randomUUID(), sku: random.pick(skus) }));
+      const events = orders.flatMap(({ orderId, sku }) => {
+        const lines = [...new Set([sku, random.pick(skus)])].map((article) => ({ sku: article, quantity: 1 }));
+        const reserve = consumed({ type: 'commerce.ReserveStock', payload: { orderId, lines } });
+        return random.chance(0.3)
+          ? [reserve, consumed({ type: 'commerce.ReleaseStock', payload: { orderId } })]
+          : [reserve];
+      });
+      return transaction(lab.pool, (tx) => handleBatch(by, events, tx));
+    };
+    const batches = Array.from({ length: 12 }, (_, index) => batch(index % 2 === 0 ? inventory : impatient));
+    await Promise.all([...batches, sweep(), sweep()]);
+    await sweep();
     assert.equal(await deadlocks(), before);
   });
 

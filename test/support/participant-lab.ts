@@ -68,8 +68,19 @@ export async function participantLab({ config }: TestStack, connections = 20): P
 
 /** Hands an event to the participant's handler, as its consumer would. */
 export function handle(participant: Participant, event: ConsumedEvent, tx: Queryable, attempt = 1): Promise<void> {
-  const handler = participant.handlers.get(event.type);
-  if (typeof handler !== 'function') throw new Error(`${participant.group} has no handler for ${event.type}`);
+  return handleBatch(participant, [event], tx, attempt);
+}
+
+/** Events of types that the participant handles alike. */
+export async function handleBatch(
+  participant: Participant,
+  events: readonly ConsumedEvent[],
+  tx: Queryable,
+  attempt = 1,
+): Promise<void> {
+  const type = events[0]?.type ?? '';
+  const handler = participant.handlers.get(type);
+  if (handler === undefined) throw new Error(`${participant.group} has no handler for ${type}`);
   const context: HandlerContext = {
     group: participant.group,
     attempt,
@@ -77,7 +88,10 @@ export function handle(participant: Participant, event: ConsumedEvent, tx: Query
     traceparent: null,
     idempotencyKey: () => randomUUID(),
   };
-  return handler(event as ConsumedEvent<never>, tx, context);
+  const typed = events as ReadonlyArray<ConsumedEvent<never>>;
+  if (typeof handler === 'object' && 'handleBatch' in handler) return handler.handleBatch(typed, tx, context);
+  const handleOne = typeof handler === 'function' ? handler : handler.handle;
+  for (const event of typed) await handleOne(event, tx, context);
 }
 
 /** A saga's command; of one saga and step unless the test says otherwise. */
@@ -85,7 +99,8 @@ export function correlation(step: string, changes: Partial<SagaCorrelation> = {}
   return { sagaId: randomUUID(), step, purpose: 'do', attempt: 1, ...changes };
 }
 
-function consumed({ type, payload, correlation: given }: SentCommand): ConsumedEvent {
+/** The command as its handler gets it. */
+export function consumed({ type, payload, correlation: given }: SentCommand): ConsumedEvent {
   const id = newEventId();
   return {
     id,

@@ -1,5 +1,6 @@
 /** The order as a participant of its own fulfilment: how it ends, by command. */
 
+import type { CancelOrder, CompleteOrder } from '../../events/generated/payloads.ts';
 import { NonRetryableError } from '../../inbox/failure.ts';
 import { emit } from '../../outbox/emit.ts';
 import type { Queryable } from '../../postgres/connection.ts';
@@ -13,15 +14,24 @@ import {
 } from '../participant.ts';
 import { cancelOrder, completeOrder } from './commands.ts';
 import type { Order } from './order.ts';
-import { lockOrder } from './repository.ts';
+import { holdOrdersAndCustomers, lockOrder } from './repository.ts';
 
-type Ending = Command<{ readonly orderId: string }>;
+type Ending = Command<CancelOrder | CompleteOrder>;
+
+/** A customer's orders end one after another: more workers would only wait for each other. */
+const SETTINGS = { maxBatchEvents: 100, concurrency: 2 };
 
 /** Its group is `<topic prefix>order`. What it answers are the order's own events, which happen once; a repeated command is told so. */
 export function orderParticipant(parts: ParticipantParts): Participant {
   const { events } = parts;
-  return defineParticipant(parts, {
+  return defineParticipant<CancelOrder | CompleteOrder>(parts, {
     name: 'order',
+    settings: SETTINGS,
+    holdRows: (payloads, tx) =>
+      holdOrdersAndCustomers(
+        tx,
+        payloads.map(({ orderId }) => orderId),
+      ),
     carryOuts: {
       'commerce.CancelOrder': async (command, tx) => {
         if (await isOpen(command, tx)) {

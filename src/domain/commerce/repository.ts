@@ -126,6 +126,16 @@ export async function lockOrder(tx: Queryable, id: string): Promise<Order | null
   return rows[0] === undefined ? null : orderOf(rows[0]);
 }
 
+/** Holds the orders, and then their customers, until the transaction ends: the order in which every command does. */
+export async function holdOrdersAndCustomers(tx: Queryable, orderIds: readonly string[]): Promise<void> {
+  await tx.query('select 1 from commerce.orders where id = any ($1::uuid[]) order by id for update', [orderIds]);
+  await tx.query(
+    `select 1 from commerce.customers
+     where id in (select customer_id from commerce.orders where id = any ($1::uuid[])) order by id for update`,
+    [orderIds],
+  );
+}
+
 export async function findOrder(db: Queryable, id: string): Promise<Order | null> {
   const { rows } = await db.query<OrderRow>(`select ${ORDER_COLUMNS} from commerce.orders where id = $1`, [id]);
   return rows[0] === undefined ? null : orderOf(rows[0]);

@@ -1,7 +1,11 @@
 /** Inventory as a participant: its commands, and what it answers. */
+
+import type { IssueStock, ReleaseStock, ReserveStock } from '../../events/generated/payloads.ts';
+import type { Queryable } from '../../postgres/connection.ts';
 import { isRefusedOnPurpose } from '../injected-refusal.ts';
 import { type Answer, defineParticipant, type Participant, type ParticipantParts } from '../participant.ts';
 import { issueStock, releaseStock, reserveStock } from './commands.ts';
+import { holdReservations, lockStock, readReservedSkus } from './repository.ts';
 import { piecesOf } from './reservation.ts';
 
 export interface InventoryParts extends ParticipantParts {
@@ -11,8 +15,8 @@ export interface InventoryParts extends ParticipantParts {
   readonly faultPercent: number;
 }
 
-/** One command a transaction: two orders that want the same articles in another order must not wait for each other in a circle. */
-const SETTINGS = { maxBatchEvents: 1, concurrency: 4 };
+/** Everybody wants the same articles: more workers would only wait for each other. */
+const SETTINGS = { maxBatchEvents: 100, concurrency: 2 };
 
 /** Its group is `<topic prefix>inventory`. */
 export function inventoryParticipant(parts: InventoryParts): Participant {
@@ -20,6 +24,7 @@ export function inventoryParticipant(parts: InventoryParts): Participant {
   return defineParticipant(parts, {
     name: 'inventory',
     settings: SETTINGS,
+    holdRows,
     carryOuts: {
       'commerce.ReserveStock': async ({ payload: { orderId, lines } }, tx): Promise<Answer> => {
         const refuse = isRefusedOnPurpose(faultPercent, orderId, 'inventory');
@@ -51,6 +56,17 @@ export function inventoryParticipant(parts: InventoryParts): Participant {
       },
     },
   });
+}
+
+/** Reservations before articles, as every command does. */
+async function holdRows(
+  payloads: ReadonlyArray<ReserveStock | ReleaseStock | IssueStock>,
+  tx: Queryable,
+): Promise<void> {
+  const orderIds = payloads.map(({ orderId }) => orderId);
+  await holdReservations(tx, orderIds);
+  const wanted = payloads.flatMap((payload) => ('lines' in payload ? payload.lines.map(({ sku }) => sku) : []));
+  await lockStock(tx, [...new Set([...wanted, ...(await readReservedSkus(tx, orderIds))])]);
 }
 
 type Refusal = Extract<Awaited<ReturnType<typeof reserveStock>>, { kind: 'refused' }>;

@@ -55,6 +55,23 @@ export async function lockReservation(tx: Queryable, orderId: string): Promise<R
   return rows[0] === undefined ? null : reservationOf(rows[0]);
 }
 
+/** Holds the reservations of these orders, as far as there are any, until the transaction ends. */
+export async function holdReservations(tx: Queryable, orderIds: readonly string[]): Promise<void> {
+  await tx.query(
+    'select 1 from inventory.reservations where order_id = any ($1::uuid[]) order by order_id for update',
+    [orderIds],
+  );
+}
+
+/** The articles of these orders. */
+export async function readReservedSkus(db: Queryable, orderIds: readonly string[]): Promise<string[]> {
+  const { rows } = await db.query<{ sku: string }>(
+    'select distinct sku from inventory.reservation_lines where order_id = any ($1::uuid[])',
+    [orderIds],
+  );
+  return rows.map(({ sku }) => sku);
+}
+
 /** Holds at most `limit` reservations whose time is over; those that somebody else holds are passed over. */
 export async function lockExpired(tx: Queryable, limit: number): Promise<Reservation[]> {
   const { rows } = await tx.query<ReservationRow>(
