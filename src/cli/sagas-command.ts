@@ -14,7 +14,8 @@ import type { OperatorAction } from '../saga/instance.ts';
 import type { InstanceState } from '../saga/states.ts';
 import { createLogger } from '../telemetry/logger.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
-import { placeEvents, printSaga } from './saga-text.ts';
+import { placesByRoute, placesInKafka } from './event-places.ts';
+import { printSaga } from './saga-text.ts';
 import { type CommonOptions, requireAddress, type Session, sessionConfig } from './session.ts';
 import { plainTable } from './terminal.ts';
 
@@ -81,7 +82,7 @@ async function show(
   const saga = await findSaga(pool, id, config.RELAY_NAME);
   if (saga === null) throw new FerryError('NOT_FOUND', `there is no saga ${id}`);
   const events = saga.history.flatMap(({ event }) => event ?? []);
-  const places = await placeEvents(config, events, offsets);
+  const places = offsets ? await placesInKafka(config, events) : placesByRoute(config, events);
   if (session.json) session.terminal.printJson({ ...saga, records: Object.fromEntries(places) });
   else printSaga(session.terminal, saga, places);
 }

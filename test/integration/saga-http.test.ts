@@ -283,6 +283,7 @@ describe('./ferry sagas', { timeout: 120_000 }, () => {
   test('lists, with filters, as a table or as JSON', async () => {
     const key = randomUUID();
     const id = await script.start(key, [...OVER_THE_PIVOT, 'commerce.StockRefused']);
+    await script.start();
     const { code, stdout, stderr } = await ferry('list', '--state', 'stuck', '--key', key);
     assert.equal(code, 0, stderr);
     assert.match(stdout, new RegExp(`${id} +fulfilment +${key} +stuck +stock-out`));
