@@ -36,7 +36,7 @@ describe('a whole stack', () => {
   before(async () => {
     await home.claim();
     const onDeath: EmbeddedStackOptions['onDeath'] = (part, exit) => deaths.push(`${part.name} ${exit.signal}`);
-    stack = await startEmbeddedStack(options(home, { kafka: true, registry: true, onDeath }));
+    stack = await startEmbeddedStack(options(home, { kafka: true, registry: true, paymentProvider: true, onDeath }));
   });
   after(async () => {
     await stack.stop();
@@ -48,12 +48,13 @@ describe('a whole stack', () => {
     assert.deepEqual(rows, [{ level: 'logical' }]);
     assert.equal(await probeKafka('127.0.0.1', portOf(stack.kafkaBrokers) ?? 0, 5_000), 1);
     assert.equal((await fetch(`${stack.registryUrl}/subjects`)).status, 200);
+    assert.equal((await fetch(`${stack.paymentProviderUrl}/charges`)).status, 200);
     assert.deepEqual(
       home
         .processes()
         .map(({ name }) => name)
         .sort(),
-      ['kafka', 'postgres', 'registry'],
+      ['kafka', 'payment-provider', 'postgres', 'registry'],
     );
     assert.ok(home.processes().every(isStillRunning));
   });
@@ -65,7 +66,9 @@ describe('a whole stack', () => {
     const schema = JSON.stringify({ schema: '{"type":"record","name":"Kept","fields":[]}' });
     const headers = { 'content-type': 'application/vnd.schemaregistry.v1+json' };
     assert.equal((await fetch(subject, { method: 'POST', body: schema, headers })).status, 200);
-    for (const name of ['registry', 'kafka', 'postgres'] as const) {
+    const cancelled = `${stack.paymentProviderUrl}/charges/kept`;
+    assert.equal((await fetch(`${cancelled}/cancel`, { method: 'POST' })).status, 200);
+    for (const name of ['payment-provider', 'registry', 'kafka', 'postgres'] as const) {
       const pid = stack.part(name).pid;
       if (name === 'kafka') await stack.part(name).stop();
       else await stack.part(name).kill();
@@ -74,6 +77,7 @@ describe('a whole stack', () => {
       assert.notEqual(stack.part(name).pid, pid);
     }
     assert.deepEqual(await runSql(postgresUrl, 'select answer from kept'), [{ answer: 42 }]);
+    assert.equal((await fetch(cancelled)).status, 200);
     // the registry may first have to notice that its connections went with the old server
     let versions = await fetch(subject);
     while (versions.status === 500) versions = await fetch(subject);
