@@ -28,9 +28,9 @@ export interface ProcessorOptions {
   readonly group: string;
   readonly handlers: ReadonlyMap<string, AnyHandler>;
   readonly decoder: ResolvingDecoder;
-  readonly applier: Applier;
-  readonly poison: PoisonDesk;
-  readonly horizon: Horizon;
+  readonly applier: Pick<Applier, 'apply'>;
+  readonly poison: Pick<PoisonDesk, 'deadLetter' | 'follow'>;
+  readonly horizon: Pick<Horizon, 'refresh' | 'refusalOf' | 'forget'>;
   readonly retry: RetryPolicy;
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, 'inboxEventsTotal' | 'handlerRetriesTotal'>;

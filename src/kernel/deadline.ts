@@ -35,7 +35,7 @@ export async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promi
   if (signal.aborted) abort();
   signal.addEventListener('abort', abort, { once: true });
   try {
-    return await Promise.race([work, aborted.promise]);
+    return await Promise.race([aborted.promise, work]);
   } finally {
     signal.removeEventListener('abort', abort);
     work.catch(() => {}); // it may fail after the race is over

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { backoffMs, DeadlineError, sleep, withDeadline } from '../../../src/kernel/deadline.ts';
+import { backoffMs, DeadlineError, orAborted, sleep, withDeadline } from '../../../src/kernel/deadline.ts';
 
 test('work that is done in time settles as it does', async () => {
   assert.equal(await withDeadline('adding', 10_000, Promise.resolve(3)), 3);
@@ -39,4 +39,17 @@ test('pauses grow to their limit, never beyond, and are never zero', () => {
       assert.ok(pause >= 1 && pause <= Math.ceil(ceiling) && pause >= ceiling / 2, `${pause} of ${ceiling}`);
     }),
   );
+});
+
+test('work that a signal ends rejects with its reason, whatever the work does then', async () => {
+  const abort = new AbortController();
+  const work = Promise.withResolvers<never>();
+  const ended = orAborted(work.promise, abort.signal);
+  abort.abort(new Error('enough'));
+  await assert.rejects(ended, /enough/);
+  work.reject(new Error('late'));
+  await sleep(0); // an unhandled rejection would fail this test
+  await assert.rejects(orAborted(Promise.resolve(1), abort.signal), /enough/);
+  await assert.rejects(orAborted(Promise.reject(new Error('no')), new AbortController().signal), /no/);
+  assert.equal(await orAborted(Promise.resolve(1), new AbortController().signal), 1);
 });
