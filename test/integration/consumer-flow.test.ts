@@ -181,10 +181,10 @@ describe('a consumer', { concurrency: 3 }, () => {
     await lab.untilEffects(1);
   });
 
-  test('may be started before its topic exists', async () => {
+  test('makes its topic if nobody has written to it yet', async () => {
     const lab = await ConsumerLab.open(stack, { partitions: 0 });
     lab.start();
-    await lab.createTopic(1);
+    await waitUntil('the topic', async () => (await lab.records()).length === 0);
     await lab.send([{ key: 'k', n: 1 }]);
     await lab.untilEffects(1);
   });

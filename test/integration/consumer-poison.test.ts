@@ -3,11 +3,18 @@
  * events of their key, and how an operator lets them go on.
  */
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { describe, test } from 'node:test';
+import { DeadLetters } from '../../src/inbox/dead-letters.ts';
 import { NonRetryableError } from '../../src/inbox/failure.ts';
 import type { HandleEvent } from '../../src/inbox/handler.ts';
+import { Horizon } from '../../src/inbox/horizon.ts';
+import { queuedRecord } from '../../src/inbox/key-scheduler.ts';
+import { PoisonDesk } from '../../src/inbox/poison.ts';
 import type { LogRecord } from '../../src/kafka/log-reader.ts';
+import { noFailPoints } from '../../src/kernel/fail-point.ts';
 import { ConsumerLab, type Counted, type LabRecord } from '../support/consumer-lab.ts';
+import { quiet } from '../support/relay-fixtures.ts';
 import { Signal, waitUntil } from '../support/signals.ts';
 import { testStack } from '../support/stack.ts';
 
@@ -319,6 +326,47 @@ describe('a parked key', { concurrency: 6 }, () => {
       await lab.effectsOf('k'),
       eventsOf('k', 40).map(({ n }) => n),
     );
+  });
+
+  test('that is released at the moment when further events of it are to follow is not parked by them', async () => {
+    const lab = await ConsumerLab.open(stack);
+    const [id = ''] = await lab.send([{ key: 'k', n: 1 }]);
+    const [late] = await lab.records();
+    assert.ok(late !== undefined);
+    const letters = { kafka: lab.kafka, group: lab.group, topics: { partitions: 1, replicationFactor: 1 } };
+    const deadLetters = new DeadLetters({ ...letters, maxTries: 1, maxRecordBytes: 1_000_000 });
+    const desk = new PoisonDesk({
+      ...{ pool: lab.pool, group: lab.group, policy: 'park', deadLetters, metrics: quiet.metrics },
+      horizon: new Horizon(lab.pool),
+      failPoint: noFailPoints,
+    });
+    try {
+      assert.equal(await desk.follow([queuedRecord(late, 1)], '019b7c5e-8c00-7000-8000-000000000001'), false);
+    } finally {
+      await deadLetters.close();
+    }
+    assert.deepEqual([(await lab.inbox()).size, await lab.parked()], [0, []]);
+    lab.start();
+    await lab.untilDone();
+    assert.deepEqual([...(await lab.inbox())], [[id, 'applied']]);
+  });
+
+  test('cannot be longer than an index takes: such a key is dead-lettered event by event', async () => {
+    const lab = await ConsumerLab.open(stack);
+    lab.start({
+      handle: async (event, tx) => {
+        if (event.value.n === 1) throw new NonRetryableError('no');
+        await lab.effect(event, tx);
+      },
+    });
+    const key = Array.from({ length: 120 }, () => randomUUID()).join('');
+    const ids = await lab.send([
+      { key, n: 1 },
+      { key, n: 2 },
+    ]);
+    await lab.untilDone();
+    assert.deepEqual(await lab.effectsOf(key), [2]);
+    assert.deepEqual([(await lab.inbox()).get(ids[0] ?? ''), await lab.parked()], ['dead-lettered', []]);
   });
 
   test('is not released past events that the inbox has forgotten: those are dead letters of their own', async () => {

@@ -4,6 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { SpanStatusCode } from '@opentelemetry/api';
+import { InMemorySpanExporter, SimpleSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace';
 import { v7 as uuidv7 } from 'uuid';
 import type { ConsumedEvent } from '../../src/inbox/consumed-event.ts';
 import type { AnyHandler } from '../../src/inbox/handler.ts';
@@ -102,6 +104,40 @@ describe('effectively once', { concurrency: 4 }, () => {
     const { type, aggregateType, aggregateVersion, aggregateId } = seen.get(1) ?? {};
     assert.deepEqual([type, aggregateType, aggregateVersion, aggregateId], [COUNTED, null, null, 'k']);
     assert.equal(seen.get(5)?.aggregateVersion, null);
+  });
+
+  test('a handler continues the trace, and has one key for its calls at every try', async () => {
+    const lab = await ConsumerLab.open(stack);
+    const exporter = new InMemorySpanExporter();
+    const provider = new TracerProvider({ spanProcessors: [new SimpleSpanProcessor({ exporter })] });
+    const seen: Array<{ attempt: number; traceparent: string | null; key: string }> = [];
+    lab.start({
+      tracer: provider.getTracer('test'),
+      handle: async (event, tx, context) => {
+        const { attempt, traceparent } = context;
+        seen.push({ attempt, traceparent, key: context.idempotencyKey(event, 'charge') });
+        assert.notEqual(context.idempotencyKey(event, 'ship'), context.idempotencyKey(event, 'charge'));
+        if (attempt === 1) throw new Error('not yet');
+        await lab.effect(event, tx, attempt);
+      },
+    });
+    const traceId = '0af7651916cd43dd8448eb211c80319c';
+    await lab.send([{ key: 'k', n: 1, headers: { traceparent: `00-${traceId}-b7ad6b7169203331-01` } }]);
+    await lab.untilEffects(1);
+    await lab.untilDone();
+    const spans = exporter.getFinishedSpans();
+    assert.deepEqual(
+      seen.map(({ attempt, traceparent }) => [attempt, traceparent]),
+      spans.map((span, i) => [i + 1, `00-${traceId}-${span.spanContext().spanId}-01`]),
+    );
+    assert.equal(new Set(seen.map(({ key }) => key)).size, 1);
+    assert.deepEqual(
+      spans.map(({ name, status }) => [name, status.code]),
+      [
+        ['ferry.consume', SpanStatusCode.ERROR],
+        ['ferry.consume', SpanStatusCode.UNSET],
+      ],
+    );
   });
 
   test('tombstones come as null, and types without a handler are passed over unread', async () => {

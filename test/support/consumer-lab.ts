@@ -3,6 +3,7 @@
  * with the handlers of a test, and a table in which the handlers' effects are seen, in order.
  */
 import { after } from 'node:test';
+import type { Tracer } from '@opentelemetry/api';
 import { type Admin, Kafka, logLevel, type Producer } from 'kafkajs';
 import { pino } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
@@ -58,6 +59,7 @@ export interface MemberOptions {
   readonly registryUrl?: string;
   readonly decoder?: ResolvingDecoder;
   readonly pool?: Pool;
+  readonly tracer?: Tracer;
   /** Told now and then how many events the member has taken up. */
   readonly onQueued?: (events: number) => void;
 }
@@ -123,7 +125,7 @@ export class ConsumerLab {
     await producer.connect();
     const lab = new ConsumerLab(stack, databaseUrl, name, { options, client, producer, cluster, counted });
     after(() => lab.close());
-    if (partitions > 0) await lab.createTopic(partitions);
+    if (partitions > 0) await lab.#createTopic(partitions);
     let prepared = effectTables.get(databaseUrl);
     if (prepared === undefined) {
       prepared = lab.pool.query(EFFECT_TABLE); // once: labs of a file are opened side by side
@@ -133,7 +135,7 @@ export class ConsumerLab {
     return lab;
   }
 
-  async createTopic(numPartitions: number): Promise<void> {
+  async #createTopic(numPartitions: number): Promise<void> {
     await this.#administer(async (admin) => {
       await admin.createTopics({ topics: [{ topic: this.topic, numPartitions }], waitForLeaders: false });
       // kafkajs's own wait gives up on a topic that is not shown yet
@@ -168,6 +170,7 @@ export class ConsumerLab {
       ...quiet,
       metrics:
         onQueued === undefined ? quiet.metrics : { ...quiet.metrics, consumerQueuedEvents: { record: onQueued } },
+      tracer: options.tracer ?? quiet.tracer,
       logger,
       decoder,
       kafka: { ...this.kafka, logger },
