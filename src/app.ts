@@ -5,6 +5,7 @@
 import type { RunningService } from './cli/service.ts';
 import type { Config } from './config/variables.ts';
 import { CONSUMER_ROLES, commerceConsumers, connectionsOf } from './domain/commerce/consumers.ts';
+import { fulfilment } from './domain/commerce/fulfilment.ts';
 import { ordersPerCustomerSource } from './domain/commerce/orders-per-customer.ts';
 import type { EventEncoder } from './events/encoder.ts';
 import { subjectOf, type TopicRoutes, topicRoutes } from './events/routes.ts';
@@ -33,6 +34,7 @@ import { relayNames } from './relay/names.ts';
 import { Relay, type RelayStatus } from './relay/relay.ts';
 import type { RelayOptions } from './relay/session.ts';
 import { isAtWork } from './relay/states.ts';
+import { SagaEngine } from './saga/engine.ts';
 import type { Logger } from './telemetry/logger.ts';
 import { startTelemetry, type Telemetry } from './telemetry/telemetry.ts';
 import { changeStreamOpener } from './wal/change-stream.ts';
@@ -242,6 +244,7 @@ async function createApi(parts: Parts, probes: ProbeSources): Promise<HttpServer
     pool,
     events: createEventWriter(encoderOf(parts), routes),
     projections: gateProjections(parts),
+    sagas: { engine: new SagaEngine({ ...telemetry, sagas: [fulfilment] }), routes },
     tracer: telemetry.tracer,
     metrics: telemetry.metrics,
     modules: migrationSets(config.FERRY_MODULES).filter((set) => set === 'commerce'),

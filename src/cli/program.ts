@@ -76,12 +76,22 @@ function json(target: Command): Command {
 /** What starts, stops and shows a stack. */
 function addStackCommands(command: AddCommand, startService: StartService): void {
   json(
-    command('demo', 'place orders, kill the relay, prove that nothing is lost or repeated', async () => {
+    command('demo', 'place orders, kill every process, prove that nothing is lost, repeated or half done', async () => {
       return (await import('./demo/demo-command.ts')).runDemo;
     }),
   )
     .addOption(new Option('--orders <n>', 'orders to place').default(2_000).argParser(wholeNumber(1, 1_000_000)))
     .addOption(new Option('--kill-relay <k>', 'times to SIGKILL the relay').default(3).argParser(wholeNumber(0, 100)))
+    .addOption(
+      new Option('--kill-others <k>', 'times to SIGKILL each other process, and the payment provider')
+        .default(1)
+        .argParser(wholeNumber(0, 100)),
+    )
+    .addOption(
+      new Option('--failure-rate <rate>', 'part of the orders that each step refuses, 0 to 1')
+        .default(0.1)
+        .argParser(share),
+    )
     .option('--keep', 'leave everything running');
   command('up', 'start the embedded parts and the service', async () => (await import('./up-command.ts')).runUp)
     .option('--detach', 'return when all is up, leave it running')
@@ -178,6 +188,12 @@ function addSagaCommand(command: AddCommand): void {
 function endOnBrokenPipe(error: NodeJS.ErrnoException): void {
   if (error.code === 'EPIPE') process.exit(EXIT.fine);
   throw error;
+}
+
+function share(text: string): number {
+  const value = Number(text);
+  if (/^\d*\.?\d+$/.test(text) && value <= 1) return value;
+  throw new InvalidArgumentError('It takes a number from 0 to 1.');
 }
 
 function wholeNumber(minimum: number, maximum: number): (text: string) => number {

@@ -90,6 +90,8 @@ const RELEASE_POLL_MS = 2_000;
 /** Batches are sized so that their transactions last about this long at most: others wait for the keys in them. */
 const LONG_BATCH_MS = 1_000;
 const SHORT_BATCH_MS = 250;
+/** Nothing is known yet of how fast the handlers are; a batch that is far too large would be lost as a whole in the next crash. */
+const FIRST_BATCH_EVENTS = 32;
 
 export class EventConsumer implements RecordIntake {
   readonly #options: EventConsumerOptions;
@@ -118,7 +120,7 @@ export class EventConsumer implements RecordIntake {
     const { retry, handlerTimeoutMs, sessionTimeoutMs, onPoison: policy } = settings;
     this.#options = options;
     this.#settings = settings;
-    this.#batchEvents = settings.maxBatchEvents;
+    this.#batchEvents = Math.min(FIRST_BATCH_EVENTS, settings.maxBatchEvents);
     const deadLetters = new DeadLetters({
       kafka,
       group,

@@ -186,14 +186,24 @@ export class Processor {
     return undone;
   }
 
+  /** Keys side by side: what several of them have to ask the registry is asked once, and a registry that is silent is waited for once. */
   async #read(work: Work): Promise<Reading> {
-    const reading: Reading = { deliveries: [], poisoned: [], undone: [] };
     const queueOf = queuesById(work);
-    const stopped = new Set<KeyQueue>();
-    for (const queued of work.records) {
-      const queue = queueOf(queued);
-      if (stopped.has(queue)) reading.undone.push(queued);
-      else if (!(await this.#readOne(queued, queue, reading))) stopped.add(queue);
+    const byKey = Map.groupBy(work.records, queueOf);
+    const readings = await Promise.all([...byKey].map(([queue, records]) => this.#readKey(queue, records)));
+    return {
+      deliveries: readings.flatMap(({ deliveries }) => deliveries),
+      poisoned: readings.flatMap(({ poisoned }) => poisoned),
+      undone: readings.flatMap(({ undone }) => undone),
+    };
+  }
+
+  async #readKey(queue: KeyQueue, records: readonly QueuedRecord[]): Promise<Reading> {
+    const reading: Reading = { deliveries: [], poisoned: [], undone: [] };
+    for (const [i, queued] of records.entries()) {
+      if (await this.#readOne(queued, queue, reading)) continue;
+      reading.undone.push(...records.slice(i + 1));
+      break;
     }
     return reading;
   }
@@ -229,6 +239,7 @@ export class Processor {
         'a record cannot be decoded yet; its key waits',
       );
       reading.undone.push(queued);
+      queued.suspect = true; // alone, so that the others need not wait with it
       delay(queue, WAITING_ATTEMPT, retry);
       return false;
     }

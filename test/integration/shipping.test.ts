@@ -98,11 +98,13 @@ describe('an order', async () => {
     const { body } = await api.request('POST', '/v1/orders', { body: { customerId, currency: 'EUR', lines } });
     const orderId = String(body.id);
     const step = correlation('completion');
-    const end = (type: 'commerce.CancelOrder' | 'commerce.CompleteOrder') =>
+    const end = (type: 'commerce.CancelOrder' | 'commerce.ConfirmOrder' | 'commerce.CompleteOrder') =>
       lab.carryOut(orders, { type, payload: { orderId }, correlation: step });
     return {
+      confirm: () => end('commerce.ConfirmOrder'),
       complete: () => end('commerce.CompleteOrder'),
       cancel: () => end('commerce.CancelOrder'),
+      cancelByCustomer: async () => (await api.request('POST', `/v1/orders/${orderId}/cancel`, { body: {} })).status,
       status: async () => (await api.request('GET', `/v1/orders/${orderId}`)).body.status,
       credit: async () => (await api.request('GET', `/v1/customers/${customerId}`)).body.creditReserved,
       audited: async () => {
@@ -122,6 +124,7 @@ describe('an order', async () => {
 
   test('is completed once; its credit is free again, and the answer is the order’s own event', async () => {
     const order = await placed();
+    assert.deepEqual(types(await order.confirm()), ['OrderConfirmed']);
     const first = await order.complete();
     assert.deepEqual(types(first), ['OrderCompleted', 'CreditReleased']);
     assert.deepEqual(types(answering(first, order.step.sagaId)), ['OrderCompleted']);
@@ -129,7 +132,26 @@ describe('an order', async () => {
     const again = await order.complete();
     assert.deepEqual(types(answering(again, order.step.sagaId)), ['OrderAlreadyCompleted']);
     assert.deepEqual(types(await order.cancel()), ['OrderAlreadyCompleted']);
-    assert.deepEqual(await order.audited(), [[`saga:${order.step.sagaId}`, 'order.complete']]);
+    const by = `saga:${order.step.sagaId}`;
+    assert.deepEqual(await order.audited(), [
+      [by, 'order.confirm'],
+      [by, 'order.complete'],
+    ]);
+  });
+
+  test('that is confirmed cannot be cancelled by its customer any more, only by its fulfilment', async () => {
+    const order = await placed();
+    assert.deepEqual(types(await order.confirm()), ['OrderConfirmed']);
+    assert.deepEqual(types(await order.confirm()), ['OrderAlreadyConfirmed']);
+    assert.equal(await order.cancelByCustomer(), 409);
+    assert.deepEqual(types(await order.cancel()), ['OrderCancelled', 'CreditReleased']);
+    assert.deepEqual([await order.status(), await order.credit()], ['cancelled', '0.00']);
+  });
+
+  test('that its customer cancelled first is not confirmed', async () => {
+    const order = await placed();
+    assert.equal(await order.cancelByCustomer(), 200);
+    assert.deepEqual(types(await order.confirm()), ['OrderAlreadyCancelled']);
   });
 
   test('is cancelled once; whoever is late is told so', async () => {

@@ -21,6 +21,8 @@ export interface TrafficResult {
   accepted: number;
   refused: number;
   cancelled: number;
+  /** Cancellations that came when the order was on its way already. */
+  tooLate: number;
   /** Requests sent once more with the same key that got the first answer again. */
   replayedKeys: number;
   /** Event ids of accepted orders, in the order of their acceptance. */
@@ -33,18 +35,23 @@ const CREDIT_LIMIT = '10000000.00';
 const POOR_CUSTOMER = 'customer-poor';
 const POOR_CREDIT_LIMIT = '10.00';
 const EVERY = { refused: 25, repeated: 20, cancelled: 10 } as const;
-const MAX_ATTEMPTS = 12;
+/** More than any order wants of an article, but of the first one, which runs out. */
+const PIECES_PER_ORDER = 5;
+const SCARCE_SHARE = 4;
+const MAX_ATTEMPTS = 20; // an API that was killed is back within seconds
 const REQUEST_TIMEOUT_MS = 10_000;
 const ARTICLES = ['TEA-GREEN', 'TEA-BLACK', 'COFFEE-1KG', 'MUG-BLUE', 'KETTLE', 'FILTER-100', 'SUGAR-500G', 'SPOON'];
 
 /** Makes the customers, then places the orders. Throws PART_UNREACHABLE when the API stops answering, or answers what it must not. */
 export async function placeOrders(options: TrafficOptions): Promise<TrafficResult> {
   await makeCustomers(options);
+  await receiveStock(options);
   const result: TrafficResult = {
     requested: 0,
     accepted: 0,
     refused: 0,
     cancelled: 0,
+    tooLate: 0,
     replayedKeys: 0,
     placedEvents: [],
   };
@@ -68,6 +75,14 @@ async function makeCustomers(options: TrafficOptions): Promise<void> {
   }
 }
 
+async function receiveStock(options: TrafficOptions): Promise<void> {
+  for (const [number, sku] of ARTICLES.entries()) {
+    const quantity = number === 0 ? Math.ceil(options.orders / SCARCE_SHARE) : options.orders * PIECES_PER_ORDER;
+    const answer = await send(options, 'POST', `/v1/stock/${sku}/receipts`, { quantity }, randomUUID());
+    if (answer.status !== 200) throw unexpected('POST /v1/stock/{sku}/receipts', answer);
+  }
+}
+
 function customerName(number: number): string {
   return `customer-${String(number % CUSTOMERS).padStart(2, '0')}`;
 }
@@ -86,8 +101,9 @@ async function placeOne(options: TrafficOptions, number: number, result: Traffic
     result.placedEvents.push({ orderId: id, eventId, idempotencyKey: key });
     if (number % EVERY.cancelled === 0) {
       const cancelled = await send(options, 'POST', `/v1/orders/${id}/cancel`, {}, randomUUID());
-      if (cancelled.status !== 200) throw unexpected('POST /v1/orders/{id}/cancel', cancelled);
-      result.cancelled++;
+      if (cancelled.status === 409) result.tooLate++;
+      else if (cancelled.status !== 200) throw unexpected('POST /v1/orders/{id}/cancel', cancelled);
+      else result.cancelled++;
     }
   }
   if (number % EVERY.repeated === 0) await repeat(options, body, key, answer, result);

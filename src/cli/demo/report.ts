@@ -5,9 +5,10 @@ import { REPOSITORY, type Session } from '../session.ts';
 import { bold, cyan, dim, green, plainTable, red } from '../terminal.ts';
 import type { DemoOptions, DemoOutcome } from './outcome.ts';
 import type { EventPath } from './proof.ts';
+import { isFulfilled } from './saga-proof.ts';
 
 /** The line of `--json`. */
-export function summaryOf({ traffic, kills, integrity, seconds }: DemoOutcome) {
+export function summaryOf({ traffic, kills, integrity, sagas, seconds }: DemoOutcome) {
   return {
     requested: traffic.requested,
     orders: traffic.accepted,
@@ -21,6 +22,13 @@ export function summaryOf({ traffic, kills, integrity, seconds }: DemoOutcome) {
     outOfOrder: integrity.outOfOrder,
     undecodable: integrity.undecodable,
     relayKills: kills.length,
+    sagas: sagas.sagas,
+    completed: sagas.completed,
+    compensated: sagas.compensated,
+    stuck: sagas.stuck,
+    ledgerImbalance: sagas.ledgerImbalance,
+    stockMismatch: sagas.stockMismatch,
+    ordersInLimbo: sagas.ordersInLimbo,
     seconds: Math.round(seconds * 10) / 10,
   };
 }
@@ -58,7 +66,7 @@ function pathText({ outbox, record }: EventPath, { traffic }: DemoOutcome): stri
   ]);
 }
 
-function proofText({ traffic, kills, integrity }: DemoOutcome): string {
+function proofText({ traffic, kills, otherKills, integrity, sagas }: DemoOutcome): string {
   const count = (value: number) => value.toLocaleString('en');
   const downs = kills.map(({ backAfterMs }) => `${(backAfterMs / 1000).toFixed(2)} s`).join(', ');
   const behind = kills.map(({ unconfirmedBytes }) => `${Math.ceil(unconfirmedBytes / 1024)} kB`).join(', ');
@@ -69,18 +77,33 @@ function proofText({ traffic, kills, integrity }: DemoOutcome): string {
       count(traffic.requested),
       dim(`${count(traffic.accepted)} accepted, ${count(traffic.refused)} refused by business rules`),
     ],
-    ['cancelled', count(traffic.cancelled)],
+    ['cancelled by customers', count(traffic.cancelled), dim(`${count(traffic.tooLate)} more came too late`)],
     ['keys sent twice', count(traffic.replayedKeys), dim('each answered the same again, nothing written')],
     [
       'relay killed',
       `${kills.length} ×`,
       kills.length === 0 ? '' : dim(`with ${behind} of WAL unconfirmed; publishing again after ${downs}`),
     ],
+    ['others killed', othersText(otherKills)],
     ['outbox rows', bold(count(integrity.outboxRows)), dim('counted in Postgres')],
     ['distinct events in Kafka', bold(count(integrity.published)), dim('read under read_committed')],
     ['dead letters', count(integrity.deadLettered)],
     ...FAULTS.map((fault) => [FAULT_NAMES[fault], zero(integrity[fault])]),
+    [
+      'fulfilments',
+      bold(count(sagas.sagas)),
+      dim(`${count(sagas.completed)} completed, ${count(sagas.compensated)} undone`),
+    ],
+    ['not ended', zero(sagas.stuck)],
+    ['orders in limbo', zero(sagas.ordersInLimbo)],
+    ['money that does not balance', zero(sagas.ledgerImbalance), dim('ledger, orders and payment provider compared')],
+    ['pieces that do not add up', zero(sagas.stockMismatch), dim('stock = received − shipped, nothing reserved')],
   ]);
+}
+
+function othersText(kills: Readonly<Record<string, number>>): string {
+  const texts = Object.entries(kills).map(([name, times]) => `${name} ${times} ×`);
+  return texts.length === 0 ? '0 ×' : texts.join(', ');
 }
 
 const FAULT_NAMES: Readonly<Record<(typeof FAULTS)[number], string>> = {
@@ -91,14 +114,18 @@ const FAULT_NAMES: Readonly<Record<(typeof FAULTS)[number], string>> = {
   unexpected: 'without a row',
 };
 
-function verdict({ integrity, seconds }: DemoOutcome): string {
+function verdict({ integrity, sagas, seconds }: DemoOutcome): string {
   const time = dim(`(${seconds.toFixed(1)} s in all)`);
-  if (isSound(integrity))
-    return `${green('✔')} ${bold('Every committed event is in Kafka exactly once, in order.')} ${time}`;
+  if (isSound(integrity) && isFulfilled(sagas)) {
+    const text =
+      'Every committed event is in Kafka exactly once, in order; every order is completed, or wholly undone.';
+    return `${green('✔')} ${bold(text)} ${time}`;
+  }
   const examples = FAULTS.flatMap((fault) =>
     integrity.examples[fault].map((example) => `  ${FAULT_NAMES[fault]}: ${example}`),
   );
-  return [`${red('✖')} ${bold('The proof failed.')} ${time}`, ...examples].join('\n');
+  const money = sagas.examples.map((example) => `  ${example}`);
+  return [`${red('✖')} ${bold('The proof failed.')} ${time}`, ...examples, ...money].join('\n');
 }
 
 function nextCommands({ home }: Session, { keep }: DemoOptions): string[] {
@@ -109,7 +136,7 @@ function nextCommands({ home }: Session, { keep }: DemoOptions): string[] {
   }
   return [
     `${ferry} up                                  ${dim('# the same for development, with curl lines')}`,
-    `${ferry} demo --orders 20000 --kill-relay 10  ${dim('# harder')}`,
+    `${ferry} demo --orders 5000 --failure-rate 0.2 --kill-relay 10 --kill-others 3  ${dim('# harder')}`,
     `${ferry} demo --keep                         ${dim('# leave it running and look around')}`,
   ];
 }

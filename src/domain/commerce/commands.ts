@@ -9,13 +9,21 @@ import { type Customer, changeCredit, releaseCredit, reserveCredit } from './cus
 import { type Amount, type Currency, NO_AMOUNT } from './money.ts';
 import {
   type CancelReason,
+  checkCancellable,
   checkOrderRequest,
   checkTransition,
   type Order,
   type OrderRequest,
   refusal,
 } from './order.ts';
-import { creditReleased, creditReserved, orderCancelled, orderCompleted, orderPlaced } from './order-events.ts';
+import {
+  creditReleased,
+  creditReserved,
+  orderCancelled,
+  orderCompleted,
+  orderConfirmed,
+  orderPlaced,
+} from './order-events.ts';
 import { insertCustomer, insertOrder, lockCustomer, lockOrder, updateCustomer, updateOrder } from './repository.ts';
 
 export interface OrderChange {
@@ -69,8 +77,23 @@ export interface CancelRequest {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** Cancels an order and releases its credit. Throws NOT_FOUND, CONFLICT, and what EventWriter.write throws. */
+/**
+ * Cancels an order for its customer and releases its credit; its fulfilment finds out when it asks for the order to be confirmed. Throws
+ * NOT_FOUND, CONFLICT once it is confirmed, and what EventWriter.write throws.
+ */
 export async function cancelOrder(
+  tx: Queryable,
+  events: EventWriter,
+  actor: Actor,
+  request: CancelRequest,
+): Promise<OrderChange> {
+  const order = await lockOrder(tx, request.orderId);
+  if (order !== null) checkCancellable(order);
+  return undoOrder(tx, events, actor, request);
+}
+
+/** As `cancelOrder`, for the order's fulfilment: also when it is confirmed. */
+export async function undoOrder(
   tx: Queryable,
   events: EventWriter,
   actor: Actor,
@@ -82,6 +105,26 @@ export async function cancelOrder(
     action: 'order.cancel',
     eventOf: (order) => ({ ...orderCancelled(order, reason, note), headers }),
   });
+}
+
+/** From here on its customer cannot cancel the order. Throws as `cancelOrder` does. */
+export async function confirmOrder(
+  tx: Queryable,
+  events: EventWriter,
+  actor: Actor,
+  { orderId, headers = {} }: CompleteRequest,
+): Promise<OrderChange> {
+  const order = await lockOrder(tx, orderId);
+  if (order === null) throw new FerryError('NOT_FOUND', `there is no order ${orderId}`);
+  checkTransition(order, 'confirmed');
+  const locked = await lockCustomer(tx, order.customerId);
+  if (locked === null) throw new Error(`order ${orderId} has no customer`);
+  const confirmed = { ...order, status: 'confirmed' as const, changedAt: locked.now };
+  const event = await events.write(tx, { ...orderConfirmed(confirmed), headers }, 'application');
+  const changed = { ...confirmed, version: event.aggregateVersion };
+  await updateOrder(tx, changed);
+  await recordAudit(tx, actor, { action: 'order.confirm', subject: `order/${orderId}`, eventId: event.id });
+  return { order: changed, eventId: event.id };
 }
 
 export type CompleteRequest = Pick<CancelRequest, 'orderId' | 'headers'>;

@@ -103,6 +103,22 @@ export const fulfilment: Saga<FulfilmentData> = defineSaga<FulfilmentData>({
       },
     },
     {
+      name: 'confirmation', // the last moment in which the customer can have changed his mind
+      ...PATIENCE,
+      command: {
+        aggregateType: 'order-command',
+        type: 'commerce.ConfirmOrder',
+        payload: orderOf,
+        replies: {
+          'commerce.OrderConfirmed': done,
+          'commerce.OrderAlreadyConfirmed': done,
+          'commerce.OrderAlreadyCancelled': tooLate('the customer has cancelled the order'),
+          'commerce.OrderAlreadyCompleted': tooLate('the order is completed'),
+        },
+      },
+      compensation: null, // the order's own undo cancels it
+    },
+    {
       name: 'hand-over',
       ...PATIENCE,
       pivot: true, // nobody brings back what a carrier has: from here on only forward

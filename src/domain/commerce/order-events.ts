@@ -50,6 +50,16 @@ export function orderCancelled(
   };
 }
 
+export function orderConfirmed(order: NewOrder): ApiEvent<'commerce.OrderConfirmed'> {
+  return {
+    aggregateType: 'order',
+    aggregateId: order.id,
+    type: 'commerce.OrderConfirmed',
+    occurredAt: order.changedAt,
+    payload: { orderId: order.id, customerId: order.customerId, confirmedAt: order.changedAt },
+  };
+}
+
 export function orderCompleted(order: NewOrder): ApiEvent<'commerce.OrderCompleted'> {
   return {
     aggregateType: 'order',

@@ -26,7 +26,7 @@ export interface PostalAddress {
   readonly country: string;
 }
 
-export const ORDER_STATUSES = ['placed', 'completed', 'cancelled'] as const;
+export const ORDER_STATUSES = ['placed', 'confirmed', 'completed', 'cancelled'] as const;
 export type OrderStatus = (typeof ORDER_STATUSES)[number];
 
 export const CANCEL_REASONS = ['CUSTOMER_REQUEST', 'OUT_OF_STOCK', 'CREDIT_REFUSED', 'OTHER'] as const;
@@ -64,7 +64,8 @@ export const MAX_QUANTITY = 10_000;
 
 /** Which states may follow a state. */
 const NEXT: Readonly<Record<OrderStatus, readonly OrderStatus[]>> = {
-  placed: ['completed', 'cancelled'],
+  placed: ['confirmed', 'cancelled'],
+  confirmed: ['completed', 'cancelled'], // cancelled by its fulfilment alone
   completed: [],
   cancelled: [],
 };
@@ -104,6 +105,14 @@ export function checkTransition(order: Pick<Order, 'id' | 'status'>, to: OrderSt
   if (NEXT[order.status].includes(to)) return;
   throw new FerryError('CONFLICT', `order ${order.id} is ${order.status} and cannot become ${to}`, {
     details: { status: order.status },
+  });
+}
+
+/** Throws CONFLICT for an order that is being handed over. */
+export function checkCancellable({ id, status }: Pick<Order, 'id' | 'status'>): void {
+  if (status !== 'confirmed') return;
+  throw new FerryError('CONFLICT', `order ${id} is confirmed: it is being handed over and cannot be cancelled`, {
+    details: { status },
   });
 }
 

@@ -1,6 +1,6 @@
 /** The order as a participant of its own fulfilment: how it ends, by command. */
 
-import type { CancelOrder, CompleteOrder } from '../../events/generated/payloads.ts';
+import type { CancelOrder, CompleteOrder, ConfirmOrder } from '../../events/generated/payloads.ts';
 import { NonRetryableError } from '../../inbox/failure.ts';
 import { emit } from '../../outbox/emit.ts';
 import type { Queryable } from '../../postgres/connection.ts';
@@ -12,8 +12,8 @@ import {
   type Participant,
   type ParticipantParts,
 } from '../participant.ts';
-import { cancelOrder, completeOrder } from './commands.ts';
-import type { Order } from './order.ts';
+import { completeOrder, confirmOrder, undoOrder } from './commands.ts';
+import type { Order, OrderStatus } from './order.ts';
 import { holdOrdersAndCustomers, lockOrder } from './repository.ts';
 
 type Ending = Command<CancelOrder | CompleteOrder>;
@@ -24,7 +24,7 @@ const SETTINGS = { maxBatchEvents: 100, concurrency: 2 };
 /** Its group is `<topic prefix>order`. What it answers are the order's own events, which happen once; a repeated command is told so. */
 export function orderParticipant(parts: ParticipantParts): Participant {
   const { events } = parts;
-  return defineParticipant<CancelOrder | CompleteOrder>(parts, {
+  return defineParticipant<CancelOrder | ConfirmOrder | CompleteOrder>(parts, {
     name: 'order',
     settings: SETTINGS,
     holdRows: (payloads, tx) =>
@@ -35,8 +35,12 @@ export function orderParticipant(parts: ParticipantParts): Participant {
     carryOuts: {
       'commerce.CancelOrder': async (command, tx) => {
         if (await isOpen(command, tx)) {
-          await cancelOrder(tx, events, actorOf(command), { ...answering(command), reason: 'OTHER', note: null });
+          await undoOrder(tx, events, actorOf(command), { ...answering(command), reason: 'OTHER', note: null });
         }
+        return null;
+      },
+      'commerce.ConfirmOrder': async (command, tx) => {
+        if (await isOpen(command, tx, ['placed'])) await confirmOrder(tx, events, actorOf(command), answering(command));
         return null;
       },
       'commerce.CompleteOrder': async (command, tx) => {
@@ -47,22 +51,43 @@ export function orderParticipant(parts: ParticipantParts): Participant {
   });
 }
 
-/** Whether the order can still end; if not, the command has been answered. */
-async function isOpen(command: Ending, tx: Queryable): Promise<boolean> {
+/** Whether the order is still in one of these states; if not, the command has been answered. */
+async function isOpen(
+  command: Ending,
+  tx: Queryable,
+  states: readonly OrderStatus[] = ['placed', 'confirmed'],
+): Promise<boolean> {
   const { orderId } = command.payload;
   const order = await lockOrder(tx, orderId);
   if (order === null) throw new NonRetryableError(`there is no order ${orderId}, so it cannot end`);
-  if (order.status === 'placed') return true;
-  await emit(tx, { ...alreadyEnded(order), headers: answerHeaders(command.correlation) });
+  if (states.includes(order.status)) return true;
+  await emit(tx, { ...already(order), headers: answerHeaders(command.correlation) });
   return false;
 }
 
 /** Not counted among the order's versions: nothing has changed. */
-function alreadyEnded({ id: orderId, status, changedAt }: Order) {
+function already({ id: orderId, status, changedAt }: Order) {
   const about = { aggregateType: 'order', aggregateId: orderId };
-  return status === 'cancelled'
-    ? ({ ...about, type: 'commerce.OrderAlreadyCancelled', payload: { orderId, cancelledAt: changedAt } } as const)
-    : ({ ...about, type: 'commerce.OrderAlreadyCompleted', payload: { orderId, completedAt: changedAt } } as const);
+  switch (status) {
+    case 'cancelled':
+      return {
+        ...about,
+        type: 'commerce.OrderAlreadyCancelled',
+        payload: { orderId, cancelledAt: changedAt },
+      } as const;
+    case 'completed':
+      return {
+        ...about,
+        type: 'commerce.OrderAlreadyCompleted',
+        payload: { orderId, completedAt: changedAt },
+      } as const;
+    default:
+      return {
+        ...about,
+        type: 'commerce.OrderAlreadyConfirmed',
+        payload: { orderId, confirmedAt: changedAt },
+      } as const;
+  }
 }
 
 function answering({ payload, correlation }: Ending) {

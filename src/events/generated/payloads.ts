@@ -43,6 +43,12 @@ export interface CompleteOrder {
   readonly orderId: string;
 }
 
+/** Command: everything is ready to be handed over; from now on the customer cannot cancel. */
+export interface ConfirmOrder {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+}
+
 /** Credit that was set aside for an order is free again. */
 export interface CreditReleased {
   /** The customer; the aggregate id of this event. */
@@ -115,6 +121,14 @@ export interface OrderAlreadyCompleted {
   readonly completedAt: string;
 }
 
+/** Answer to a command: the order had been confirmed before, and nothing happened now. */
+export interface OrderAlreadyConfirmed {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** Since when. ISO 8601, UTC, 6 fraction digits. */
+  readonly confirmedAt: string;
+}
+
 /** Why an order ends early. OTHER stands for reasons that a reader does not know yet. */
 export type CancelReason = 'OTHER' | 'CUSTOMER_REQUEST' | 'OUT_OF_STOCK' | 'CREDIT_REFUSED';
 
@@ -148,6 +162,16 @@ export interface OrderCompleted {
   readonly total: string;
   /** When. ISO 8601, UTC, 6 fraction digits. */
   readonly completedAt: string;
+}
+
+/** An order is about to be handed over: its customer cannot cancel it any more. */
+export interface OrderConfirmed {
+  /** The order; the aggregate id of this event. UUID. */
+  readonly orderId: string;
+  /** Who ordered. */
+  readonly customerId: string;
+  /** When. ISO 8601, UTC, 6 fraction digits. */
+  readonly confirmedAt: string;
 }
 
 /** One article of an order. */
@@ -381,6 +405,7 @@ export interface EventPayloads {
   'commerce.CancelShipment': CancelShipment;
   'commerce.CapturePayment': CapturePayment;
   'commerce.CompleteOrder': CompleteOrder;
+  'commerce.ConfirmOrder': ConfirmOrder;
   'commerce.CreditReleased': CreditReleased;
   'commerce.CreditReserved': CreditReserved;
   'commerce.HandOverFailed': HandOverFailed;
@@ -388,8 +413,10 @@ export interface EventPayloads {
   'commerce.IssueStock': IssueStock;
   'commerce.OrderAlreadyCancelled': OrderAlreadyCancelled;
   'commerce.OrderAlreadyCompleted': OrderAlreadyCompleted;
+  'commerce.OrderAlreadyConfirmed': OrderAlreadyConfirmed;
   'commerce.OrderCancelled': OrderCancelled;
   'commerce.OrderCompleted': OrderCompleted;
+  'commerce.OrderConfirmed': OrderConfirmed;
   'commerce.OrderPlaced': OrderPlaced;
   'commerce.PaymentCaptured': PaymentCaptured;
   'commerce.PaymentFailed': PaymentFailed;

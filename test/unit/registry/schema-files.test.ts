@@ -57,7 +57,10 @@ test('the files of this repository are whole, and mark what is personal', () => 
   );
   const undocumented = files.flatMap(({ tree }) => tree.fields.filter(({ doc }) => doc === '').map(({ name }) => name));
   assert.deepEqual(undocumented, []);
-  const placed = files.find(({ tree }) => tree.name === 'commerce.OrderPlaced')?.tree as Extract<SchemaNode, { kind: 'record' }>;
+  const placed = files.find(({ tree }) => tree.name === 'commerce.OrderPlaced')?.tree as Extract<
+    SchemaNode,
+    { kind: 'record' }
+  >;
   const personal = placed.fields.filter(({ pii }) => pii).map(({ name }) => name);
   assert.deepEqual(personal, ['customerEmail', 'shippingAddress']);
 });

@@ -40,6 +40,7 @@ describe('the fulfilment', () => {
       ['payment', 'CapturePayment', 'RefundPayment', false],
       ['inventory', 'ReserveStock', 'ReleaseStock', false],
       ['shipping', 'ArrangeShipment', 'CancelShipment', false],
+      ['confirmation', 'ConfirmOrder', '-', false],
       ['hand-over', 'HandOverShipment', '-', true],
       ['stock-out', 'IssueStock', '-', false],
       ['completion', 'CompleteOrder', '-', false],

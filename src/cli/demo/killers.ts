@@ -1,4 +1,4 @@
-/** Kills the relay with SIGKILL while events flow, and measures how soon it publishes again. */
+/** Kills processes with SIGKILL while events flow, and measures how soon the relay publishes again. */
 import { performance } from 'node:perf_hooks';
 import { sleep } from '../../kernel/deadline.ts';
 import type { SlotState } from '../relay-status.ts';
@@ -50,5 +50,29 @@ async function waitUntilConfirming({ slot, signal }: KillerOptions, confirmedBef
     const { state, confirmedLsn } = await slot();
     if (state === 'streaming' && confirmedLsn !== confirmedBefore) return;
     await sleep(POLL_MS, signal);
+  }
+}
+
+/** What can be killed besides the relay: a role's process, or an outside system. */
+export interface Victim {
+  readonly name: string;
+  crash(): Promise<void>;
+}
+
+export interface OtherKillsOptions extends Pick<KillerOptions, 'progress' | 'signal'> {
+  readonly victims: readonly Victim[];
+  /** Kills of each. */
+  readonly kills: number;
+  readonly onKill: (name: string) => void;
+}
+
+/** Kills the victims in turn, spread over the traffic; each is started again by whoever watches over it. */
+export async function killOthers({ victims, kills, progress, signal, onKill }: OtherKillsOptions): Promise<void> {
+  const turns = Array.from({ length: kills }, () => victims).flat();
+  for (const [done, victim] of turns.entries()) {
+    while (progress() < (done + 0.5) / turns.length && !signal.aborted) await sleep(POLL_MS, signal);
+    if (signal.aborted) return;
+    await victim.crash();
+    onKill(victim.name);
   }
 }
