@@ -57,8 +57,9 @@ export function consume<M extends object = EventPayloads>(options: ConsumeOption
   const kafka = kafkaOptions(config, `ferry-${group}`, logger);
   const registry = createRegistryClient({ url: requireVariable(config, 'SCHEMA_REGISTRY_URL') });
   if (own === undefined) requireVariable(config, 'DATABASE_URL');
-  const concurrency = settings.concurrency ?? CONSUMER_DEFAULTS.concurrency;
-  const pool = own ?? createPool(config, `ferry-${group}`, { max: concurrency + EXTRA_CONNECTIONS });
+  const { concurrency, handlerTimeoutMs } = { ...CONSUMER_DEFAULTS, ...settings };
+  const limits = { max: concurrency + EXTRA_CONNECTIONS, statementTimeoutMs: handlerTimeoutMs + TIMEOUT_MARGIN_MS };
+  const pool = own ?? createPool(config, `ferry-${group}`, limits);
   const consumer = new EventConsumer({
     kafka,
     pool,
@@ -89,6 +90,8 @@ export function consume<M extends object = EventPayloads>(options: ConsumeOption
 
 /** For the upkeep of partitions and for released keys. */
 const EXTRA_CONNECTIONS = 2;
+/** Postgres ends a transaction that idles, which looks like a lost connection: the handler's own time must be over first. */
+const TIMEOUT_MARGIN_MS = 10_000;
 
 function requireText(name: string, value: string): void {
   if (value === '') throw new FerryError('CONFIG_INVALID', `${name} is empty`);

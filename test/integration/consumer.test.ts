@@ -258,34 +258,52 @@ describe('schemas', { concurrency: 4 }, () => {
   });
 });
 
-test('while the registry is away, events of known schemas go on and the others wait', async () => {
-  const lab = await ConsumerLab.open(stack);
-  const url = new URL(stack.registryUrl);
-  const proxy = await TcpProxy.start({ host: url.hostname, port: Number(url.port) });
-  try {
-    lab.start({ registryUrl: proxy.through(stack.registryUrl) });
+describe('while the registry is away', { concurrency: 2 }, () => {
+  /** A consumer that has met the usual schema, and values of one that it has not. */
+  async function begin() {
+    const lab = await ConsumerLab.open(stack);
+    const url = new URL(stack.registryUrl);
+    const proxy = await TcpProxy.start({ host: url.hostname, port: Number(url.port) });
+    lab.start({ registryUrl: proxy.through(stack.registryUrl), registryTimeoutMs: 1_000 });
     await lab.send([{ key: 'a', n: 1 }]);
     await lab.untilEffects(1);
-    proxy.setMode('refuse');
-    proxy.cut();
     const fresh = await lab.register({ type: 'record', name: COUNTED, fields: [{ name: 'n', type: 'long' }] });
-    const unknown = (n: number): LabRecord => ({ key: 'b', n, value: lab.encode(fresh, { n }) });
-    await lab.send([
-      { key: 'a', n: 2 },
-      unknown(1),
-      { key: 'b', n: 2 },
-      unknown(3),
-      { key: 'c', n: 1 },
-      { key: 'a', n: 3 },
-    ]);
-    await lab.untilEffects(4);
-    assert.deepEqual((await lab.effects()).sort(), ['a1', 'a2', 'a3', 'c1']);
-    proxy.setMode('pass');
-    await lab.untilEffects(7);
-    await lab.untilDone();
-    assert.deepEqual(await lab.effectsOf('b'), [1, 2, 3]);
-    assert.deepEqual(await lab.deadLetters(), []);
-  } finally {
-    await proxy.close();
+    const unknown = (key: string, n: number): LabRecord => ({ key, n, value: lab.encode(fresh, { n }) });
+    return { lab, proxy, unknown };
   }
+
+  test('events of known schemas go on and the others wait', async () => {
+    const { lab, proxy, unknown } = await begin();
+    try {
+      proxy.setMode('refuse');
+      proxy.cut();
+      const b = [unknown('b', 1), { key: 'b', n: 2 }, unknown('b', 3)];
+      await lab.send([{ key: 'a', n: 2 }, ...b, { key: 'c', n: 1 }, { key: 'a', n: 3 }]);
+      await lab.untilEffects(4);
+      assert.deepEqual((await lab.effects()).sort(), ['a1', 'a2', 'a3', 'c1']);
+      proxy.setMode('pass');
+      await lab.untilEffects(7);
+      await lab.untilDone();
+      assert.deepEqual(await lab.effectsOf('b'), [1, 2, 3]);
+      assert.deepEqual(await lab.deadLetters(), []);
+    } finally {
+      await proxy.close();
+    }
+  });
+
+  test('and silent, they go on too: it is not waited for again for each of the others', async () => {
+    const { lab, proxy, unknown } = await begin();
+    try {
+      proxy.setMode('stall');
+      const waiting = upTo(30).map((n) => unknown(`b${n}`, n));
+      await lab.send(upTo(30).flatMap((n) => [{ key: `a${n}`, n }, ...waiting.slice(n - 1, n)]));
+      await lab.untilEffects(31, { deadlineMs: 15_000 });
+      proxy.setMode('pass');
+      await lab.untilEffects(61);
+      await lab.untilDone();
+      assert.deepEqual(await lab.deadLetters(), []);
+    } finally {
+      await proxy.close();
+    }
+  });
 });

@@ -57,6 +57,7 @@ export interface MemberOptions {
   readonly handlers?: Readonly<Record<string, AnyHandler>>;
   readonly settings?: Partial<ConsumerSettings>;
   readonly registryUrl?: string;
+  readonly registryTimeoutMs?: number;
   readonly decoder?: ResolvingDecoder;
   readonly pool?: Pool;
   readonly tracer?: Tracer;
@@ -164,7 +165,8 @@ export class ConsumerLab {
   member(options: MemberOptions = {}): EventConsumer {
     const { handle = (event, tx, { attempt }) => this.effect(event, tx, attempt), handlers = {} } = options;
     const { settings, onQueued } = options;
-    const decoder = options.decoder ?? createLabDecoder(options.registryUrl ?? this.#stack.registryUrl);
+    const decoder =
+      options.decoder ?? createLabDecoder(options.registryUrl ?? this.#stack.registryUrl, options.registryTimeoutMs);
     const logger = process.env.LAB_LOG === undefined ? quiet.logger : pino({ level: process.env.LAB_LOG });
     const member = new EventConsumer({
       ...quiet,
@@ -355,8 +357,8 @@ interface Connected {
 }
 
 /** As a consumer has it, without a memory of schemas that another member met. */
-export function createLabDecoder(registryUrl: string): ResolvingDecoder {
-  return createDecoder({ store: new SchemaStore(createRegistryClient({ url: registryUrl })) });
+function createLabDecoder(url: string, timeoutMs = 5_000): ResolvingDecoder {
+  return createDecoder({ store: new SchemaStore(createRegistryClient({ url, timeoutMs })) });
 }
 
 /** Each under a subject of its own: what a registry allows as the next version is not the question here, but what consumers do with it. */
