@@ -106,10 +106,12 @@ async function readJson(request: IncomingMessage): Promise<unknown> {
 }
 
 if (import.meta.main) {
-  const { values } = parseArgs({ options: { port: { type: 'string' }, state: { type: 'string' } } });
+  const { values } = parseArgs({
+    options: { host: { type: 'string' }, port: { type: 'string' }, state: { type: 'string' } },
+  });
   const book = new ChargeBook(values.state ?? null);
   const server = createPaymentProvider(book);
-  server.listen({ port: Number(values.port ?? 0), host: '127.0.0.1' }, () => {
+  server.listen({ port: Number(values.port ?? 0), host: values.host ?? '127.0.0.1' }, () => {
     const address = server.address();
     console.log(`listening on ${typeof address === 'object' ? address?.port : address}`);
   });
