@@ -6,17 +6,16 @@ import assert from 'node:assert/strict';
 import { afterEach, describe, type TestContext, test } from 'node:test';
 import type { PartName } from '../../src/embedded/part.ts';
 import { sleep } from '../../src/kernel/deadline.ts';
-import { createRegistryClient } from '../../src/registry/registry-client.ts';
 import { orderPlaced } from '../support/order-payloads.ts';
 import type { LogLine } from '../support/processes.ts';
-import { createRandom, type Random } from '../support/random.ts';
+import { createRandom } from '../support/random.ts';
 import { RelayLab, type Writing } from '../support/relay-lab.ts';
-import { waitUntil } from '../support/signals.ts';
 import { ownStack } from '../support/stack.ts';
+import { seededRandom, shuffled, untilHealed, whileFrozen } from '../support/stack-faults.ts';
 import { type ProxyTarget, TcpProxy } from '../support/tcp-proxy.ts';
 
 const stack = await ownStack();
-afterEach(untilHealed); // a failed test may leave a part down
+afterEach(() => untilHealed(stack)); // a failed test may leave a part down
 
 const WRITERS = { rowsPerSecond: 200, largestTransaction: 300 };
 /** Longer than the relays below wait for a sign of life. */
@@ -45,7 +44,7 @@ describe('a part that goes away', () => {
       t.diagnostic(`${part} ${way}: publishing again after ${Math.round(performance.now() - startedAt)} ms`);
     }
     await writing.stop();
-    await untilHealed();
+    await untilHealed(stack);
     await lab.assertExactlyOnce();
   });
 
@@ -53,11 +52,11 @@ describe('a part that goes away', () => {
     const { lab, writing } = await busyLab(t, { RELAY_TRANSACTION_TIMEOUT_MS: '5000' });
     for (const frozenMs of [2_000, 8_000]) {
       await untilPublishing(lab);
-      await whileFrozen('kafka', () => sleep(frozenMs));
+      await whileFrozen(stack, 'kafka', () => sleep(frozenMs));
       await untilPublishing(lab);
     }
     await writing.stop();
-    await untilHealed();
+    await untilHealed(stack);
     await lab.assertExactlyOnce();
   });
 
@@ -90,21 +89,21 @@ describe('a fast stop of Postgres returns', () => {
     await stack.embedded.part('postgres').start();
     await untilPublishing(lab);
     await writing.stop();
-    await untilHealed();
+    await untilHealed(stack);
     await lab.assertExactlyOnce();
   });
 
   test('while Kafka does not answer', async (t) => {
     const { lab, writing } = await busyLab(t);
     await untilPublishing(lab);
-    await whileFrozen('kafka', async () => {
+    await whileFrozen(stack, 'kafka', async () => {
       await lab.insert([{ aggregateId: 'unanswered', payload: orderPlaced(createRandom(1)) }]);
       await assertFastStop(t);
     });
     await stack.embedded.part('postgres').start();
     await untilPublishing(lab);
     await writing.stop();
-    await untilHealed();
+    await untilHealed(stack);
     await lab.assertExactlyOnce();
   });
 });
@@ -141,14 +140,6 @@ async function busyLab(
   return { lab, writing: lab.startWriting(WRITERS) };
 }
 
-/** All parts run, and the registry has noticed that its database is back. */
-async function untilHealed(): Promise<void> {
-  for (const part of ['postgres', 'kafka', 'registry'] as const) await stack.embedded.part(part).start();
-  const registry = createRegistryClient({ url: stack.registryUrl });
-  const askOften = () => Promise.all(Array.from({ length: 20 }, () => registry.subjects())); // each of its connections
-  await waitUntil('the registry answering', askOften, { deadlineMs: 60_000 });
-}
-
 /** An event that is committed now gets through, behind everything that was committed before. */
 async function untilPublishing(lab: RelayLab): Promise<void> {
   const [id] = await lab.insert([{ aggregateId: 'marker', payload: orderPlaced(createRandom(1)) }]);
@@ -177,30 +168,6 @@ async function assertSurvivesBreaks(lab: RelayLab, proxy: TcpProxy): Promise<voi
   await untilPublishing(lab);
   await writing.stop();
   await lab.assertExactlyOnce();
-}
-
-function shuffled<T>(random: Random, items: readonly T[]): T[] {
-  return items
-    .map((item) => ({ item, rank: random.next() }))
-    .sort((a, b) => a.rank - b.rank)
-    .map(({ item }) => item);
-}
-
-function seededRandom(t: TestContext): Random {
-  const seed = Math.floor(Math.random() * 2 ** 31);
-  t.diagnostic(`seed ${seed}`);
-  return createRandom(seed);
-}
-
-async function whileFrozen(part: PartName, work: () => Promise<unknown>): Promise<void> {
-  const { pid } = stack.embedded.part(part);
-  assert.ok(pid !== undefined, `${part} does not run`);
-  process.kill(pid, 'SIGSTOP');
-  try {
-    await work();
-  } finally {
-    process.kill(pid, 'SIGCONT');
-  }
 }
 
 async function assertFastStop(t: TestContext): Promise<void> {

@@ -18,7 +18,9 @@ export interface LogLine {
 
 export interface ProcessOptions {
   /** `relay`, `api`, `consumers`, or several separated by commas. */
-  readonly roles: string;
+  readonly roles?: string;
+  /** A program of the tests that runs instead of Ferry's. */
+  readonly script?: string;
   /** Settings; nothing of the test's own environment is passed on but PATH and what node needs. */
   readonly env: Readonly<Record<string, string>>;
   /** Hears of every line that it writes, to either output. */
@@ -73,7 +75,8 @@ export class FerryProcess {
   start(extra: Readonly<Record<string, string>> = {}): void {
     if (this.running) throw new Error('it is running already');
     const inherited = ['PATH', 'HOME', 'TMPDIR'].map((name) => [name, process.env[name] ?? '']);
-    const child = spawn(process.execPath, [MAIN, 'serve', '--roles', this.#options.roles], {
+    const { roles = '', script } = this.#options;
+    const child = spawn(process.execPath, script === undefined ? [MAIN, 'serve', '--roles', roles] : [script], {
       env: { ...Object.fromEntries(inherited), LOG_FORMAT: 'json', HTTP_PORT: '0', ...this.#options.env, ...extra },
       stdio: ['ignore', 'pipe', 'pipe'],
     });

@@ -1,0 +1,54 @@
+/**
+ * Ferry's own projection over a larger backlog while its consumers are killed and rebalanced throughout: it equals what SQL computes from the
+ * outbox. `bench/consumers.ts` does the same with half a million events.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ordersPerCustomerSource } from '../../src/domain/commerce/orders-per-customer.ts';
+import { topicRoutes } from '../../src/events/routes.ts';
+import { storm, untilConsumed } from '../support/consumer-group.ts';
+import { assertTotalsEqualLedger } from '../support/order-totals.ts';
+import { FerryProcess } from '../support/processes.ts';
+import { openProof } from '../support/proof.ts';
+import { createRandom } from '../support/random.ts';
+import { RelayLab } from '../support/relay-lab.ts';
+import { waitUntil } from '../support/signals.ts';
+import { testStack } from '../support/stack.ts';
+
+const stack = await testStack();
+const EVENTS = 30_000;
+const EVERY_MS = 1_500;
+
+test('a projection equals the ledger though its consumers were killed all the while', async (t) => {
+  const lab = await RelayLab.open(stack);
+  t.after(() => lab.close());
+  const proof = await openProof(lab.config);
+  t.after(() => proof.close());
+  const { group, topics } = ordersPerCustomerSource(topicRoutes(lab.config), lab.config.TOPIC_PREFIX);
+  const env = { ...lab.environment, CONSUMER_SESSION_TIMEOUT_MS: '1000' };
+  const members = [1, 2, 3].map(() => new FerryProcess({ roles: 'projection', env }));
+  t.after(() => Promise.all(members.map((member) => member.kill())));
+  const applied = async () => (await proof.pool.query<{ count: number }>(APPLIED, [group])).rows[0]?.count ?? 0;
+
+  await lab.stream();
+  const over = new AbortController();
+  const seed = Math.floor(Math.random() * 2 ** 31);
+  const storming = storm(members, createRandom(seed), EVERY_MS, over.signal);
+  try {
+    await lab.write({ rows: EVENTS });
+    await waitUntil('most events being applied in the storm', async () => (await applied()) > EVENTS / 2, {
+      deadlineMs: 90_000,
+    });
+  } finally {
+    over.abort();
+  }
+  t.diagnostic(`seed ${seed}: ${JSON.stringify({ ...(await storming), appliedInStorm: await applied() })}`);
+
+  await lab.assertExactlyOnce();
+  await untilConsumed(lab.config, group, topics);
+  assert.equal(await applied(), lab.rows);
+  await assertTotalsEqualLedger(proof.pool);
+  for (const member of members) assert.equal(await member.stop(), 0);
+});
+
+const APPLIED = `select count(*)::int as count from ferry.inbox where consumer_group = $1 and outcome = 'applied'`;
