@@ -2,7 +2,9 @@
 import { writeFileSync } from 'node:fs';
 import { loadConfig } from '../config/load.ts';
 import { hashApiKey } from '../domain/access/api-key.ts';
+import { findStock, receiveStock } from '../domain/inventory/repository.ts';
 import { createPool } from '../postgres/connection.ts';
+import { transaction } from '../postgres/transaction.ts';
 import { migrateDatabase } from './migrate-command.ts';
 import { pushAllSchemas } from './schemas-command.ts';
 import type { Environment, Session } from './session.ts';
@@ -28,6 +30,22 @@ export async function ensureDevelopmentKey(session: Session, environment: Enviro
   }
   return key;
 }
+
+/** The article that the printed lines order, so that the order is fulfilled; nothing if it is there already. */
+export async function stockExampleArticle(environment: Environment): Promise<void> {
+  const pool = createPool(loadConfig(environment), 'ferry-cli', { max: 1 });
+  try {
+    await transaction(pool, async (tx) => {
+      if ((await findStock(tx, EXAMPLE_ARTICLE)) === null) {
+        await receiveStock(tx, [{ sku: EXAMPLE_ARTICLE, quantity: 1_000 }]);
+      }
+    });
+  } finally {
+    await pool.end();
+  }
+}
+
+const EXAMPLE_ARTICLE = 'TEA-1';
 
 /** Writes `dev.env` into the home: what a shell sources to speak to the API. */
 export async function writeDevelopmentAccess(session: Session, environment: Environment): Promise<void> {
@@ -63,6 +81,6 @@ const AUTHORIZED = `curl -sS -H "Authorization: Bearer $FERRY_KEY"`;
 
 const CURL_LINES = [
   `${AUTHORIZED} -X PUT $FERRY_URL/v1/customers/ada -H 'Content-Type: application/json' -d '{"creditLimit":"500.00","currency":"EUR"}'`,
-  `${AUTHORIZED} -X POST $FERRY_URL/v1/orders -H 'Content-Type: application/json' -H "Idempotency-Key: order-$(date +%s)" -d '{"customerId":"ada","currency":"EUR","lines":[{"sku":"TEA-1","quantity":2,"unitPrice":"4.50"}]}'`,
+  `${AUTHORIZED} -X POST $FERRY_URL/v1/orders -H 'Content-Type: application/json' -H "Idempotency-Key: order-$(date +%s)" -d '{"customerId":"ada","currency":"EUR","lines":[{"sku":"${EXAMPLE_ARTICLE}","quantity":2,"unitPrice":"4.50"}]}'`,
   `${AUTHORIZED} $FERRY_URL/v1/orders`,
 ];

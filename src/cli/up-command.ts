@@ -6,8 +6,9 @@ import { choosePort, portOf } from '../embedded/ports.ts';
 import { backoffMs, sleep } from '../kernel/deadline.ts';
 import { describeError, FerryError } from '../kernel/errors.ts';
 import { Scope } from '../kernel/scope.ts';
+import { migrationSets } from '../postgres/migrate.ts';
 import { detach } from './detach.ts';
-import { prepareParts, printAccess, writeDevelopmentAccess } from './development.ts';
+import { prepareParts, printAccess, stockExampleArticle, writeDevelopmentAccess } from './development.ts';
 import { startEmbeddedParts } from './embedded-parts.ts';
 import { untilRelayAtWork } from './readiness.ts';
 import { RoleProcess } from './role-process.ts';
@@ -78,6 +79,7 @@ async function start(session: Session, options: UpOptions, scope: Scope, stoppin
     FERRY_MODULES: modules,
   };
   await terminal.step('migrating the database, pushing schemas', () => prepareParts(environment));
+  if (migrationSets(modules).includes('commerce')) await stockExampleArticle(environment);
   stopping.throwIfAborted();
   const service = await terminal.step('starting the service', () =>
     RoleProcess.start({
