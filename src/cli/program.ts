@@ -93,6 +93,17 @@ function addStackCommands(command: AddCommand, startService: StartService): void
         .argParser(share),
     )
     .option('--keep', 'leave everything running');
+  json(
+    command('bench', 'measure how many sagas a second, and how long each takes, with the proof of it', async () => {
+      return (await import('./bench/bench-command.ts')).runBench;
+    }),
+  )
+    .addArgument(new Argument('<what>', 'what to measure').choices(['sagas']))
+    .addOption(new Option('--orders <n>', 'orders to place').default(2_000).argParser(wholeNumber(1, 1_000_000)))
+    .addOption(new Option('--clients <c>', 'clients at the same time').default(16).argParser(wholeNumber(1, 1_000)))
+    .addOption(
+      new Option('--rate <r>', 'orders a second (default: as fast as they can)').argParser(wholeNumber(1, 100_000)),
+    );
   command('up', 'start the embedded parts and the service', async () => (await import('./up-command.ts')).runUp)
     .option('--detach', 'return when all is up, leave it running')
     .option('--fresh', 'delete the data of this home first');

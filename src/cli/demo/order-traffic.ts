@@ -1,6 +1,6 @@
 /**
- * The demo's clients: several at a time place orders over HTTP as an application would, with idempotency keys, retries, cancellations,
- * and requests that the rules of the business refuse.
+ * Clients: several at a time place orders over HTTP as an application would, with idempotency keys and retries; for the demo also with
+ * cancellations, articles that run out, and requests that the rules of the business refuse.
  */
 import { randomUUID } from 'node:crypto';
 import { backoffMs, sleep } from '../../kernel/deadline.ts';
@@ -11,6 +11,10 @@ export interface TrafficOptions {
   readonly key: string;
   readonly orders: number;
   readonly clients: number;
+  /** Every order can be fulfilled, and nobody changes their mind. Default: a mixture of all that may happen. */
+  readonly onlyGood?: boolean;
+  /** Orders a second; left out: as fast as the clients can. */
+  readonly rate?: number;
   readonly signal: AbortSignal;
   /** Hears how many orders have been decided so far. */
   readonly onProgress: (decided: number) => void;
@@ -56,9 +60,14 @@ export async function placeOrders(options: TrafficOptions): Promise<TrafficResul
     placedEvents: [],
   };
   let next = 0;
+  const startedAt = performance.now();
   const client = async () => {
     while (next < options.orders && !options.signal.aborted) {
       const number = next++;
+      if (options.rate !== undefined) {
+        const dueMs = startedAt + (number / options.rate) * 1_000;
+        await sleep(Math.max(0, dueMs - performance.now()), options.signal);
+      }
       await placeOne(options, number, result);
       options.onProgress(result.accepted + result.refused);
     }
@@ -77,7 +86,8 @@ async function makeCustomers(options: TrafficOptions): Promise<void> {
 
 async function receiveStock(options: TrafficOptions): Promise<void> {
   for (const [number, sku] of ARTICLES.entries()) {
-    const quantity = number === 0 ? Math.ceil(options.orders / SCARCE_SHARE) : options.orders * PIECES_PER_ORDER;
+    const isScarce = number === 0 && options.onlyGood !== true;
+    const quantity = isScarce ? Math.ceil(options.orders / SCARCE_SHARE) : options.orders * PIECES_PER_ORDER;
     const answer = await send(options, 'POST', `/v1/stock/${sku}/receipts`, { quantity }, randomUUID());
     if (answer.status !== 200) throw unexpected('POST /v1/stock/{sku}/receipts', answer);
   }
@@ -88,7 +98,8 @@ function customerName(number: number): string {
 }
 
 async function placeOne(options: TrafficOptions, number: number, result: TrafficResult): Promise<void> {
-  const toRefuse = number % EVERY.refused === EVERY.refused - 1;
+  const mixed = options.onlyGood !== true;
+  const toRefuse = mixed && number % EVERY.refused === EVERY.refused - 1;
   const key = randomUUID();
   const body = orderBody(number, toRefuse ? POOR_CUSTOMER : customerName(number));
   result.requested++;
@@ -99,14 +110,14 @@ async function placeOne(options: TrafficOptions, number: number, result: Traffic
     const { id, eventId } = answer.body as { id: string; eventId: string };
     result.accepted++;
     result.placedEvents.push({ orderId: id, eventId, idempotencyKey: key });
-    if (number % EVERY.cancelled === 0) {
+    if (mixed && number % EVERY.cancelled === 0) {
       const cancelled = await send(options, 'POST', `/v1/orders/${id}/cancel`, {}, randomUUID());
       if (cancelled.status === 409) result.tooLate++;
       else if (cancelled.status !== 200) throw unexpected('POST /v1/orders/{id}/cancel', cancelled);
       else result.cancelled++;
     }
   }
-  if (number % EVERY.repeated === 0) await repeat(options, body, key, answer, result);
+  if (mixed && number % EVERY.repeated === 0) await repeat(options, body, key, answer, result);
 }
 
 /** What a client does whose answer got lost: the same request again must give the same answer and change nothing. */
@@ -183,5 +194,5 @@ function isTemporary({ status, body }: Answer): boolean {
 
 function unexpected(what: string, { status, body }: Answer): FerryError {
   const code = (body as { code?: string } | null)?.code ?? 'no code';
-  return new FerryError('PART_UNREACHABLE', `${what} answered ${status} (${code}), which the demo did not expect`);
+  return new FerryError('PART_UNREACHABLE', `${what} answered ${status} (${code}), which was not expected`);
 }

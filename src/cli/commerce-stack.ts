@@ -1,0 +1,97 @@
+/**
+ * The commerce example as a whole, from nothing, in a home of its own: the embedded parts, and every role as a process of its own. The demo
+ * and the measurements run on it.
+ */
+import { join } from 'node:path';
+import { loadConfig } from '../config/load.ts';
+import type { Config } from '../config/variables.ts';
+import type { EmbeddedPart } from '../embedded/part.ts';
+import { freePort } from '../embedded/ports.ts';
+import type { Scope } from '../kernel/scope.ts';
+import { ensureDevelopmentKey, prepareParts } from './development.ts';
+import { startEmbeddedParts } from './embedded-parts.ts';
+import { RoleProcess } from './role-process.ts';
+import { type CommonOptions, type Environment, openSession, partsEnvironment, type Session } from './session.ts';
+
+export interface CommerceStack {
+  readonly config: Config;
+  /** The API's address, the same after a crash. */
+  readonly url: string;
+  /** An API key with every role. */
+  readonly key: string;
+  readonly relay: RoleProcess;
+  /** The API and the consumers, by name. */
+  readonly others: ReadonlyMap<string, RoleProcess>;
+  readonly paymentProvider: EmbeddedPart;
+  readonly paymentProviderUrl: string | undefined;
+}
+
+/** The processes besides relay and API: the orchestrator with the projection, and the participants. */
+const CONSUMERS = { orchestrator: 'sagas,projection', participants: 'order,payment,inventory,shipping' } as const;
+
+/**
+ * A session whose home is `name` within the outer one's, so that it neither meets nor harms what `up` keeps; its parts are always the
+ * embedded ones. `environment` is what is asked for beyond that; what is set by hand wins over `defaults`.
+ */
+export function commerceSession(
+  outer: Session,
+  options: CommonOptions,
+  name: string,
+  { defaults = {}, environment = {} }: { readonly defaults?: Environment; readonly environment?: Environment },
+): Session {
+  const own: Environment = {
+    ...defaults,
+    ...outer.environment,
+    ...environment,
+    DATABASE_URL: undefined,
+    KAFKA_BROKERS: undefined,
+    SCHEMA_REGISTRY_URL: undefined,
+    PAYMENT_PROVIDER_URL: undefined,
+    FERRY_HOME: undefined,
+    FERRY_MODULES: 'commerce',
+    HTTP_PORT: '0',
+    RELAY_STATUS_INTERVAL_MS: '200', // what is confirmed shows how soon a killed relay is back
+  };
+  return openSession(own, { ...options, home: options.home ?? join(outer.home.directory, name) });
+}
+
+/** Empties the home and starts everything in it; `scope` stops it. Throws PART_UNREACHABLE with the end of a log, or the signal's reason. */
+export async function startCommerce(session: Session, scope: Scope, signal: AbortSignal): Promise<CommerceStack> {
+  const { home, terminal } = session;
+  await home.claim();
+  scope.defer('the home', () => home.release());
+  home.deleteData();
+  const parts = await terminal.step('Postgres 18, Kafka 4.3 and the schema registry, on free ports', (update) =>
+    startEmbeddedParts(session, { progress: update }, 'commerce'),
+  );
+  scope.defer('the embedded parts', () => parts.stop());
+  const environment: Environment = { ...partsEnvironment(session), LOG_FORMAT: 'json' };
+  const config = loadConfig(environment);
+  await terminal.step('database migrated, event schemas registered', () => prepareParts(environment));
+  const key = await ensureDevelopmentKey(session, environment);
+  signal.throwIfAborted();
+  const roles = await terminal.step('api, relay, orchestrator and participants, each a process of its own', () =>
+    startRoles(session, environment, scope),
+  );
+  const { paymentProviderUrl } = parts;
+  return { config, key, ...roles, paymentProvider: parts.part('payment-provider'), paymentProviderUrl };
+}
+
+async function startRoles(
+  session: Session,
+  environment: Environment,
+  scope: Scope,
+): Promise<Pick<CommerceStack, 'url' | 'relay' | 'others'>> {
+  const start = async (name: string, roles: string, more: Environment = {}) => {
+    const role = await RoleProcess.start({ home: session.home, name, roles, environment: { ...environment, ...more } });
+    scope.defer(name, () => role.stop());
+    return [name, role] as const;
+  };
+  const port = String(await freePort()); // the same after a crash: the clients do not look for another
+  const [[, relay], api, ...consumers] = await Promise.all([
+    start('relay', 'relay'),
+    start('api', 'api', { HTTP_PORT: port }),
+    ...Object.entries(CONSUMERS).map(([name, roles]) => start(name, roles)),
+  ]);
+  return { relay, others: new Map([api, ...consumers]), url: (await api[1].ready()) ?? '' };
+}
