@@ -180,7 +180,7 @@ function startConsumers(parts: Parts, roles: ReadonlySet<Role>, finished: Promis
   const { config, telemetry, routes, store, scope } = parts;
   if (!CONSUMER_ROLES.some((role) => roles.has(role))) return;
   if (!migrationSets(config.FERRY_MODULES).includes('commerce')) return; // all the consumers there are, are that module's
-  const { logger, metrics, tracer } = telemetry;
+  const { logger, metrics, eventTracer: tracer } = telemetry;
   // Of their own: a consumer that waits for a connection must not keep requests waiting.
   const pool = createPool(config, 'ferry-consumers', { max: connectionsOf(roles) });
   scope.defer('the consumers’ Postgres pool', () => pool.end());

@@ -88,7 +88,7 @@ function versionOf(header: string | undefined): bigint | null {
   return header !== undefined && /^[1-9]\d{0,18}$/.test(header) ? BigInt(header) : null;
 }
 
-const RFC_3339_UTC = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/;
+const RFC_3339_UTC = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?Z$/;
 
 /** Producers other than Ferry may leave the header out or put anything there; the id holds the time to the millisecond. */
 function recordedAt(header: string | undefined, id: EventId): string {
@@ -97,8 +97,7 @@ function recordedAt(header: string | undefined, id: EventId): string {
     : new Date(eventIdTimeMs(id)).toISOString();
 }
 
-/** Not the 30th of February, which Date takes for a day of March. */
+/** Not the 30th of February, which Date takes for a day of March. Every month has 28 days, so that Date need hardly ever be asked. */
 function isDate(text: string): boolean {
-  const date = new Date(text);
-  return Number.isFinite(date.getTime()) && date.toISOString().startsWith(text.slice(0, 19));
+  return text.slice(8, 10) <= '28' || new Date(text).toISOString().startsWith(text.slice(0, 10));
 }

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { context, trace } from '@opentelemetry/api';
 import { InMemorySpanExporter, SimpleSpanProcessor } from '@opentelemetry/sdk-trace';
-import { startTelemetry } from '../../../src/telemetry/telemetry.ts';
-import { traceparentOf } from '../../../src/telemetry/traces.ts';
+import { startTelemetry, type Telemetry } from '../../../src/telemetry/telemetry.ts';
+import { contextFromTraceparent, traceparentOf } from '../../../src/telemetry/traces.ts';
 import { OtlpCollector } from '../../support/otlp-collector.ts';
 
 const QUIET = { LOG_LEVEL: 'silent', LOG_FORMAT: 'json' } as const;
@@ -69,6 +69,25 @@ test('spans have ids and follow the asynchronous context though nothing is expor
   assert.equal(inner?.parentSpanContext?.spanId, outer?.spanContext().spanId);
   assert.equal(outer?.resource.attributes['service.name'], 'ferry');
   await telemetry.shutdown();
+});
+
+test('spans of single events are made only where they go somewhere; otherwise the trace is handed on as it came', async () => {
+  const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+  const nowhere = await startTelemetry(QUIET, { role: 'consumers' });
+  const exporter = new InMemorySpanExporter();
+  const somewhere = await startTelemetry(QUIET, {
+    role: 'consumers',
+    spanProcessors: [new SimpleSpanProcessor({ exporter })],
+  });
+  const spanOf = (telemetry: Telemetry) =>
+    telemetry.eventTracer.startSpan('consume', {}, contextFromTraceparent(traceparent));
+  assert.equal(traceparentOf(spanOf(nowhere)), traceparent);
+  assert.equal(spanOf(nowhere).isRecording(), false);
+  const span = spanOf(somewhere);
+  assert.notEqual(traceparentOf(span), traceparent);
+  span.end();
+  assert.equal(exporter.getFinishedSpans().length, 1);
+  await Promise.all([nowhere.shutdown(), somewhere.shutdown()]);
 });
 
 test('with an endpoint, traces and metrics go there at the latest at the end', async () => {
