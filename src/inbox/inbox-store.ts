@@ -40,7 +40,7 @@ export async function readHorizon(db: Queryable): Promise<InboxHorizon | null> {
 
 /**
  * Enters the events into the group's inbox; resolves with the ids that were not there. Waits for another member that is just dealing with one
- * of them, so that only one of the two goes on.
+ * of them, so that only one of the two goes on. All enter them in the order of their ids, so that no two wait for each other.
  */
 export async function claim(
   tx: Queryable,
@@ -51,6 +51,7 @@ export async function claim(
   const { rows } = await tx.query<{ event_id: string }>(
     `insert into ferry.inbox (consumer_group, event_id, recorded_at, outcome)
      select $1, event_id, recorded_at, $4 from unnest($2::uuid[], $3::timestamptz[]) as event(event_id, recorded_at)
+     order by event_id
      on conflict do nothing
      returning event_id`,
     [group, events.map(({ id }) => id), events.map(({ recordedAt }) => recordedAt), outcome],
