@@ -7,10 +7,11 @@ import { context as openTelemetry } from '@opentelemetry/api';
 import type { EventPayloads, EventType } from '../events/generated/payloads.ts';
 import type { TopicRoutes } from '../events/routes.ts';
 import { correlationHeaders, correlationOf, type SagaCorrelation } from '../events/saga-headers.ts';
+import type { ConsumedEvent } from '../inbox/consumed-event.ts';
 import type { ConsumerSettings } from '../inbox/event-consumer.ts';
 import { NonRetryableError } from '../inbox/failure.ts';
-import type { AnyHandler, HandleBatch, HandleEvent, HandlerContext } from '../inbox/handler.ts';
-import type { EventWriter } from '../outbox/event-writer.ts';
+import type { AnyHandler, HandleBatch, HandlerContext } from '../inbox/handler.ts';
+import type { EventWriter, TracedEvent } from '../outbox/event-writer.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import { contextFromTraceparent } from '../telemetry/traces.ts';
 
@@ -40,21 +41,33 @@ export interface Command<P> {
 /** An answer: an event of the participant's, about the order that the command names. `null` stands for one that has been written already. */
 export type Answer = { readonly [T in EventType]: { readonly type: T; readonly payload: EventPayloads[T] } }[EventType];
 
-/** Carries a command out in the inbox's transaction; it may be rolled back and called again, as every handler may. */
-export type CarryOut<P> = (command: Command<P>, tx: Queryable) => Promise<Answer | null>;
+/**
+ * Carries a command out in the inbox's transaction; it may be rolled back and called again, as every handler may. `work` is what the batch was
+ * prepared with.
+ */
+export type CarryOut<P, W = void> = (command: Command<P>, tx: Queryable, work: W) => Promise<Answer | null>;
 
-export type CarryOuts = { readonly [T in EventType]?: CarryOut<EventPayloads[T]> };
+export type CarryOuts<W = void> = { readonly [T in EventType]?: CarryOut<EventPayloads[T], W> };
 
-export interface ParticipantOptions<P> {
+/** A command before it is carried out. */
+export interface BatchedCommand<P> {
+  readonly type: string;
+  readonly payload: P;
+}
+
+/** `P`: payloads of the participant's commands; `W`: what the commands of a batch work on together, if they do. */
+export interface ParticipantOptions<P, W> {
   /** Also the aggregatetype of its answers; its commands have `<name>-command`. Its group is `<topic prefix><name>`. */
   readonly name: string;
-  readonly carryOuts: CarryOuts;
+  readonly carryOuts: CarryOuts<W>;
   /**
-   * For commands of different orders that change the same rows: holds all that these commands are going to change, in one order of rows for
-   * everybody, so that batches do not wait for each other in a circle. `payloads` are those of the participant's commands. Without it,
-   * every command has its row to itself.
+   * Comes before the commands of a batch. For commands of different orders that change the same rows: holds all that these commands are going
+   * to change, in one order of rows for everybody, so that batches do not wait for each other in a circle. Without it, every command has its
+   * rows to itself.
    */
-  readonly holdRows?: (payloads: readonly P[], tx: Queryable) => Promise<void>;
+  readonly prepare?: (commands: ReadonlyArray<BatchedCommand<P>>, tx: Queryable) => Promise<W>;
+  /** Comes behind the commands of a batch: writes what they did to `work`. */
+  readonly finish?: (work: W, tx: Queryable) => Promise<void>;
   readonly settings?: Partial<ConsumerSettings>;
 }
 
@@ -62,14 +75,17 @@ export interface ParticipantOptions<P> {
  * Makes a participant. Commands that cannot be carried out do not hold up later ones of their order: an undo must get through, and each
  * participant refuses what comes after its undo.
  */
-export function defineParticipant<P = never>(parts: ParticipantParts, options: ParticipantOptions<P>): Participant {
-  const { name, carryOuts, holdRows, settings } = options;
-  const listed = Object.entries(carryOuts) as ReadonlyArray<readonly [string, CarryOut<never>]>;
-  const handles = new Map(listed.map(([type, carryOut]) => [type, answering(parts.events, name, carryOut)]));
+export function defineParticipant<P = never, W = void>(
+  parts: ParticipantParts,
+  options: ParticipantOptions<P, W>,
+): Participant {
+  const { name, settings } = options;
+  // One handler for all types, so that a batch of them is one run, whatever its mixture.
+  const handler: AnyHandler = { handleBatch: carryingOut(parts.events, options) };
   return {
     group: `${parts.topicPrefix}${name}`,
     topics: [parts.routes.topicOf(`${name}-command`)],
-    handlers: holdRows === undefined ? handles : inBatches(handles, holdRows),
+    handlers: new Map(Object.keys(options.carryOuts).map((type) => [type, handler])),
     settings: { onPoison: 'dead-letter', ...settings },
   };
 }
@@ -79,37 +95,29 @@ export function answerHeaders(correlation: SagaCorrelation | null): Record<strin
   return correlation === null ? {} : correlationHeaders(correlation);
 }
 
-/** One handler for all types, so that a batch of them is one run, whatever its mixture. */
-function inBatches<P>(
-  handles: ReadonlyMap<string, HandleEvent<never>>,
-  holdRows: (payloads: readonly P[], tx: Queryable) => Promise<void>,
-): Map<string, AnyHandler> {
-  const handleBatch: HandleBatch<never> = async (events, tx, context) => {
-    const payloads: ReadonlyArray<P | null> = events.map(({ value }) => value);
-    await holdRows(
-      payloads.filter((payload) => payload !== null),
-      tx,
-    );
-    for (const event of events) await handles.get(event.type)?.(event, tx, context);
+/** Carries out one command after the other, and writes the answers in one statement. */
+function carryingOut<P, W>(events: EventWriter, options: ParticipantOptions<P, W>): HandleBatch<P> {
+  const { name: aggregateType, prepare, finish } = options;
+  const carryOuts = new Map(Object.entries(options.carryOuts) as ReadonlyArray<readonly [string, CarryOut<P, W>]>);
+  return async (batch, tx, context) => {
+    const commands = batch.map(commandOf);
+    const work = (await prepare?.(commands, tx)) as W; // without `prepare` no carryOut has a `work`
+    const answers: TracedEvent[] = [];
+    for (const { type, aggregateId, payload, correlation, ...command } of commands) {
+      const traceparent = context.traceparent ?? command.traceparent;
+      // What is written meanwhile, and the answer, continue the command's trace.
+      const answer = await openTelemetry.with(contextFromTraceparent(traceparent), async () =>
+        carryOuts.get(type)?.({ payload, correlation, context }, tx, work),
+      );
+      if (answer === null || answer === undefined) continue;
+      answers.push({ aggregateType, aggregateId, headers: answerHeaders(correlation), traceparent, ...answer });
+    }
+    await finish?.(work, tx);
+    await events.writeMany(tx, answers, 'application');
   };
-  const handler: AnyHandler = { handleBatch };
-  return new Map([...handles.keys()].map((type) => [type, handler]));
 }
 
-function answering<P>(events: EventWriter, aggregateType: string, carryOut: CarryOut<P>): HandleEvent<P | null> {
-  return async (event, tx, context) => {
-    const { aggregateId, value: payload } = event;
-    if (payload === null || aggregateId === null) throw new NonRetryableError(`${event.type} ${event.id} says nothing`);
-    const correlation = correlationOf(event.headers);
-    // The answer continues the command's trace.
-    await openTelemetry.with(contextFromTraceparent(context.traceparent ?? event.traceparent), async () => {
-      const answer = await carryOut({ payload, correlation, context }, tx);
-      if (answer === null) return;
-      await events.write(
-        tx,
-        { aggregateType, aggregateId, headers: answerHeaders(correlation), ...answer },
-        'application',
-      );
-    });
-  };
+function commandOf<P>({ id, type, aggregateId, value: payload, headers, traceparent }: ConsumedEvent<P>) {
+  if (payload === null || aggregateId === null) throw new NonRetryableError(`${type} ${id} says nothing`);
+  return { type, aggregateId, payload, correlation: correlationOf(headers), traceparent };
 }

@@ -44,16 +44,24 @@ export interface EmitInput<T extends string = string, M extends object = EventPa
 }
 
 // Column by column what the database lets a writer set; the types are said so that null parameters have one.
-export const INSERT_EVENT = `
+const insertFrom = (given: string) => `
 insert into ferry.outbox (id, aggregatetype, aggregateid, aggregateversion, type, payload, payload_bytes, tombstone,
                           schema_id, headers, traceparent, occurred_at)
 select id, aggregatetype, aggregateid,
        case when counted then ferry.next_aggregate_version(aggregatetype, aggregateid) else aggregateversion end,
        type, payload, payload_bytes, tombstone, schema_id, headers, traceparent, coalesce(occurred_at, clock_timestamp())
-from (values ($1::uuid, $2::text, $3::text, $4::boolean, $5::bigint, $6::text, $7::jsonb, $8::bytea, $9::boolean, $10::int,
-              $11::jsonb, $12::text, $13::timestamptz))
+from ${given}
   as given (id, aggregatetype, aggregateid, counted, aggregateversion, type, payload, payload_bytes, tombstone, schema_id,
             headers, traceparent, occurred_at)`;
+
+export const INSERT_EVENT =
+  insertFrom(`(values ($1::uuid, $2::text, $3::text, $4::boolean, $5::bigint, $6::text, $7::jsonb,
+              $8::bytea, $9::boolean, $10::int, $11::jsonb, $12::text, $13::timestamptz))`);
+
+/** As INSERT_EVENT, each parameter an array with an element for each event. */
+export const INSERT_EVENTS =
+  insertFrom(`unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::bigint[], $6::text[],
+              $7::jsonb[], $8::bytea[], $9::boolean[], $10::int[], $11::jsonb[], $12::text[], $13::timestamptz[])`);
 
 /**
  * Writes one event into the outbox; resolves to its id. The traceparent is that of the active span. Nothing is checked against the
@@ -89,7 +97,12 @@ export function payloadOf(payload: unknown): Payload {
 }
 
 /** The parameters of INSERT_EVENT. */
-export function insertValues(id: EventId, event: EmitInput, payload: Payload): unknown[] {
+export function insertValues(
+  id: EventId,
+  event: EmitInput,
+  payload: Payload,
+  traceparent: string | null = traceparentOf(context.active()),
+): unknown[] {
   const version = event.aggregateVersion ?? null;
   return [
     id,
@@ -103,7 +116,7 @@ export function insertValues(id: EventId, event: EmitInput, payload: Payload): u
     payload.kind === 'tombstone',
     event.schemaId ?? null,
     JSON.stringify(event.headers ?? {}),
-    traceparentOf(context.active()),
+    traceparent,
     event.occurredAt ?? null,
   ];
 }

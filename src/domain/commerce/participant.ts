@@ -27,10 +27,10 @@ export function orderParticipant(parts: ParticipantParts): Participant {
   return defineParticipant<CancelOrder | ConfirmOrder | CompleteOrder>(parts, {
     name: 'order',
     settings: SETTINGS,
-    holdRows: (payloads, tx) =>
+    prepare: (commands, tx) =>
       holdOrdersAndCustomers(
         tx,
-        payloads.map(({ orderId }) => orderId),
+        commands.map(({ payload }) => payload.orderId),
       ),
     carryOuts: {
       'commerce.CancelOrder': async (command, tx) => {

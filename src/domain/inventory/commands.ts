@@ -1,29 +1,20 @@
 /**
- * What the inventory module does, each in the caller's one transaction. The reservation's row is locked before the articles, and the articles
- * in the order of their keys: nobody waits in a circle, and nothing is sold twice.
+ * What the inventory module does. Commands change a warehouse, which is read and written by the batch; the sweep of what has expired is a
+ * transaction of its own.
  */
-import type { Pool, Queryable } from '../../postgres/connection.ts';
+import type { Pool } from '../../postgres/connection.ts';
 import { transaction } from '../../postgres/transaction.ts';
-import {
-  insertLines,
-  insertReservation,
-  lockExpired,
-  lockReservation,
-  lockStock,
-  moveStock,
-  readClock,
-  updateReservations,
-} from './repository.ts';
+import { expireReservations, lockExpired, lockStock, MOVES, moveStockBy } from './repository.ts';
 import {
   checkTransition,
   piecesOf,
   type Reservation,
   type ReservationRefusal,
-  type ReservationStatus,
   type Shortage,
   type StockLine,
   shortageOf,
 } from './reservation.ts';
+import type { Warehouse } from './warehouse.ts';
 
 export type StockRefusal = ReservationRefusal | 'CANCELLED' | 'NOT_RESERVED' | 'ALREADY_ISSUED';
 
@@ -44,25 +35,28 @@ interface Done<Kind extends string> {
 export interface ReserveRequest {
   readonly orderId: string;
   readonly lines: readonly StockLine[];
-  readonly ttlMs: number;
   /** Refuse it without looking at the stock. */
   readonly refuse: boolean;
 }
 
 /** Sets aside all lines or nothing, once: what was decided for an order stays decided, and an order that was released gets nothing. */
-export async function reserveStock(tx: Queryable, request: ReserveRequest): Promise<Done<'reserved'> | Refused> {
+export function reserveStock(warehouse: Warehouse, request: ReserveRequest): Done<'reserved'> | Refused {
   const { orderId, lines } = request;
-  if (await insertReservation(tx, orderId)) {
-    await insertLines(tx, orderId, lines);
-    return decide(tx, request, null);
+  const isNew = warehouse.begin(orderId);
+  const known = reservationOf(warehouse, orderId);
+  if (isNew) {
+    warehouse.addLines(orderId, lines);
+    return decide(warehouse, { ...known, lines }, request.refuse);
   }
-  const known = await holdReservation(tx, orderId);
   switch (known.status) {
     case 'reserved':
     case 'issued':
       return { kind: 'reserved', reservation: known, duplicate: true };
-    case 'expired':
-      return decide(tx, { ...request, lines: known.lines }, known);
+    case 'expired': {
+      const decided = decide(warehouse, known, request.refuse);
+      checkTransition(known, decided.kind);
+      return decided;
+    }
     case 'refused':
       return refused(known, known.refusal ?? 'OUT_OF_STOCK', { duplicate: true });
     case 'released':
@@ -70,29 +64,22 @@ export async function reserveStock(tx: Queryable, request: ReserveRequest): Prom
   }
 }
 
-/** `known` is the reservation that there was; null for a new one. */
-async function decide(
-  tx: Queryable,
-  request: ReserveRequest,
-  known: Reservation | null,
-): Promise<Done<'reserved'> | Refused> {
-  const { orderId, lines, ttlMs, refuse } = request;
-  const shortage = refuse ? null : await setAside(tx, lines);
+function decide(warehouse: Warehouse, wanted: Reservation, refuse: boolean): Done<'reserved'> | Refused {
+  const shortage = refuse ? null : setAside(warehouse, wanted.lines);
   const refusal = refuse ? 'INJECTED' : (shortage?.reason ?? null);
-  if (known !== null) checkTransition(known, refusal === null ? 'reserved' : 'refused');
   if (refusal === null) {
-    const reservation = await updateOne(tx, orderId, { status: 'reserved', ttlMs });
+    const { expiresAt } = warehouse;
+    const reservation = warehouse.keep({ ...wanted, status: 'reserved', refusal, expiresAt });
     return { kind: 'reserved', reservation, duplicate: false };
   }
-  const reservation = await updateOne(tx, orderId, { status: 'refused', refusal });
+  const reservation = warehouse.keep({ ...wanted, status: 'refused', refusal, expiresAt: null });
   return refused(reservation, refusal, { sku: shortage?.sku ?? null });
 }
 
 /** Null if all of it is set aside now. */
-async function setAside(tx: Queryable, lines: readonly StockLine[]): Promise<Shortage | null> {
-  const stock = await lockStock(tx, skusOf(lines));
-  const shortage = shortageOf(lines, stock);
-  if (shortage === null) await moveStock(tx, lines, 'reserve');
+function setAside(warehouse: Warehouse, lines: readonly StockLine[]): Shortage | null {
+  const shortage = shortageOf(lines, warehouse.stockOf(lines));
+  if (shortage === null) warehouse.move(lines, 'reserve');
   return shortage;
 }
 
@@ -100,37 +87,38 @@ async function setAside(tx: Queryable, lines: readonly StockLine[]): Promise<Sho
  * Gives free what is set aside, and sees to it that nothing is set aside later: an order that has not reserved yet is kept as released.
  * Refused only if the goods have left.
  */
-export async function releaseStock(
-  tx: Queryable,
+export function releaseStock(
+  warehouse: Warehouse,
   orderId: string,
-): Promise<(Done<'released'> & { readonly pieces: number }) | Refused> {
-  const isNew = await insertReservation(tx, orderId);
-  const known = await holdReservation(tx, orderId);
+): (Done<'released'> & { readonly pieces: number }) | Refused {
+  const isNew = warehouse.begin(orderId);
+  const known = reservationOf(warehouse, orderId);
   if (known.status === 'issued') return refused(known, 'ALREADY_ISSUED');
   if (known.status === 'released') return { kind: 'released', reservation: known, pieces: 0, duplicate: !isNew };
   const held = known.status === 'reserved' ? known.lines : [];
-  if (held.length > 0) await moveLocked(tx, held, 'release');
+  warehouse.move(held, 'release');
   checkTransition(known, 'released');
-  const reservation = await updateOne(tx, orderId, { status: 'released' });
+  const reservation = warehouse.keep({ ...known, status: 'released', refusal: null, expiresAt: null });
   return { kind: 'released', reservation, pieces: piecesOf(held), duplicate: false };
 }
 
 /** The goods leave. A reservation that expired is taken up again if there is still enough; a refusal is not kept: later there may be. */
-export async function issueStock(tx: Queryable, orderId: string): Promise<Done<'issued'> | Refused> {
-  const known = await lockReservation(tx, orderId);
+export function issueStock(warehouse: Warehouse, orderId: string): Done<'issued'> | Refused {
+  const known = warehouse.find(orderId);
   if (known?.status === 'issued') return { kind: 'issued', reservation: known, duplicate: true };
   if (known === null || known.status === 'released' || known.status === 'refused') {
-    const at = known?.changedAt ?? (await readClock(tx));
+    const at = known?.changedAt ?? warehouse.now;
     return { kind: 'refused', reason: 'NOT_RESERVED', sku: null, at, duplicate: false };
   }
   if (known.status === 'expired') {
-    const shortage = await setAside(tx, known.lines);
+    const shortage = setAside(warehouse, known.lines);
     if (shortage !== null) return refused(known, shortage.reason, { sku: shortage.sku });
     checkTransition(known, 'reserved');
   }
-  await moveLocked(tx, known.lines, 'issue');
+  warehouse.move(known.lines, 'issue');
   checkTransition({ orderId, status: 'reserved' }, 'issued');
-  return { kind: 'issued', reservation: await updateOne(tx, orderId, { status: 'issued' }), duplicate: false };
+  const reservation = warehouse.keep({ ...known, status: 'issued', refusal: null, expiresAt: null });
+  return { kind: 'issued', reservation, duplicate: false };
 }
 
 /** Gives free at most `limit` reservations whose time is over, in one transaction; resolves with how many. */
@@ -138,39 +126,28 @@ export function releaseExpired(pool: Pool, limit: number): Promise<number> {
   return transaction(pool, async (tx) => {
     const expired = await lockExpired(tx, limit);
     if (expired.length === 0) return 0;
-    await moveLocked(
+    const pieces = new Map<string, number>();
+    for (const { sku, quantity } of expired.flatMap(({ lines }) => lines)) {
+      pieces.set(sku, (pieces.get(sku) ?? 0) + quantity);
+    }
+    const { reserved, shipped } = MOVES.release;
+    await lockStock(tx, [...pieces.keys()]);
+    await moveStockBy(
       tx,
-      expired.flatMap(({ lines }) => lines),
-      'release',
+      [...pieces].map(([sku, sum]) => ({ sku, reserved: reserved * sum, shipped: shipped * sum })),
     );
     for (const reservation of expired) checkTransition(reservation, 'expired');
-    await updateReservations(
+    await expireReservations(
       tx,
       expired.map(({ orderId }) => orderId),
-      { status: 'expired' },
     );
     return expired.length;
   });
 }
 
-async function moveLocked(tx: Queryable, lines: readonly StockLine[], move: 'release' | 'issue'): Promise<void> {
-  await lockStock(tx, skusOf(lines));
-  await moveStock(tx, lines, move);
-}
-
-async function holdReservation(tx: Queryable, orderId: string): Promise<Reservation> {
-  const reservation = await lockReservation(tx, orderId);
+function reservationOf(warehouse: Warehouse, orderId: string): Reservation {
+  const reservation = warehouse.find(orderId);
   if (reservation === null) throw new Error(`the reservation of ${orderId} vanished`);
-  return reservation;
-}
-
-async function updateOne(
-  tx: Queryable,
-  orderId: string,
-  change: { readonly status: ReservationStatus; readonly refusal?: ReservationRefusal; readonly ttlMs?: number },
-): Promise<Reservation> {
-  const [reservation] = await updateReservations(tx, [orderId], change);
-  if (reservation === undefined) throw new Error(`the reservation of ${orderId} vanished`);
   return reservation;
 }
 
@@ -181,5 +158,3 @@ function refused(
 ): Refused {
   return { kind: 'refused', reason, sku, at: reservation.changedAt, duplicate };
 }
-
-const skusOf = (lines: readonly StockLine[]) => [...new Set(lines.map(({ sku }) => sku))];

@@ -27,49 +27,56 @@ function reservationOf(row: ReservationRow): Reservation {
 }
 
 /**
- * Inserts an order's reservation as `released`, in which it holds nothing, unless there is one. Returns whether it did; waits for a
- * transaction that is inserting the same one, until it has ended.
+ * Inserts reservations as `released`, in which they hold nothing, for orders that have none. Returns those orders; waits for a transaction
+ * that is inserting the same one, until it has ended.
  */
-export async function insertReservation(tx: Queryable, orderId: string): Promise<boolean> {
-  const { rowCount } = await tx.query(
-    `insert into inventory.reservations (order_id, status) values ($1, 'released') on conflict (order_id) do nothing`,
-    [orderId],
+export async function insertReservations(tx: Queryable, orderIds: readonly string[]): Promise<Set<string>> {
+  if (orderIds.length === 0) return new Set();
+  const { rows } = await tx.query<{ order_id: string }>(
+    `insert into inventory.reservations (order_id, status)
+     select order_id, 'released' from unnest($1::uuid[]) as given (order_id) order by order_id
+     on conflict (order_id) do nothing returning order_id`,
+    [orderIds],
   );
-  return rowCount === 1;
-}
-
-export async function insertLines(tx: Queryable, orderId: string, lines: readonly StockLine[]): Promise<void> {
-  await tx.query(
-    `insert into inventory.reservation_lines (order_id, sku, quantity)
-     select $1, sku, quantity from unnest($2::text[], $3::int[]) as line(sku, quantity)`,
-    [orderId, lines.map(({ sku }) => sku), lines.map(({ quantity }) => quantity)],
-  );
-}
-
-/** Holds the reservation until the transaction ends; null if there is none. */
-export async function lockReservation(tx: Queryable, orderId: string): Promise<Reservation | null> {
-  const { rows } = await tx.query<ReservationRow>(
-    `select ${COLUMNS} from inventory.reservations r where r.order_id = $1 for update of r`,
-    [orderId],
-  );
-  return rows[0] === undefined ? null : reservationOf(rows[0]);
+  return new Set(rows.map(({ order_id }) => order_id));
 }
 
 /** Holds the reservations of these orders, as far as there are any, until the transaction ends. */
-export async function holdReservations(tx: Queryable, orderIds: readonly string[]): Promise<void> {
-  await tx.query(
-    'select 1 from inventory.reservations where order_id = any ($1::uuid[]) order by order_id for update',
+export async function lockReservations(tx: Queryable, orderIds: readonly string[]): Promise<Reservation[]> {
+  const { rows } = await tx.query<ReservationRow>(
+    `select ${COLUMNS} from inventory.reservations r where r.order_id = any ($1::uuid[]) order by r.order_id for update of r`,
     [orderIds],
+  );
+  return rows.map(reservationOf);
+}
+
+/** Writes the states of reservations that are held. */
+export async function writeReservations(tx: Queryable, reservations: readonly Reservation[]): Promise<void> {
+  await tx.query(
+    `update inventory.reservations r
+     set status = given.status, refusal = given.refusal, expires_at = given.expires_at, changed_at = given.changed_at
+     from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[])
+       as given (order_id, status, refusal, expires_at, changed_at)
+     where r.order_id = given.order_id`,
+    [
+      reservations.map(({ orderId }) => orderId),
+      reservations.map(({ status }) => status),
+      reservations.map(({ refusal }) => refusal),
+      reservations.map(({ expiresAt }) => expiresAt),
+      reservations.map(({ changedAt }) => changedAt),
+    ],
   );
 }
 
-/** The articles of these orders. */
-export async function readReservedSkus(db: Queryable, orderIds: readonly string[]): Promise<string[]> {
-  const { rows } = await db.query<{ sku: string }>(
-    'select distinct sku from inventory.reservation_lines where order_id = any ($1::uuid[])',
-    [orderIds],
+export async function insertLines(
+  tx: Queryable,
+  lines: ReadonlyArray<StockLine & { readonly orderId: string }>,
+): Promise<void> {
+  await tx.query(
+    `insert into inventory.reservation_lines (order_id, sku, quantity)
+     select * from unnest($1::uuid[], $2::text[], $3::int[])`,
+    [lines.map(({ orderId }) => orderId), lines.map(({ sku }) => sku), lines.map(({ quantity }) => quantity)],
   );
-  return rows.map(({ sku }) => sku);
 }
 
 /** Holds at most `limit` reservations whose time is over; those that somebody else holds are passed over. */
@@ -83,27 +90,13 @@ export async function lockExpired(tx: Queryable, limit: number): Promise<Reserva
   return rows.map(reservationOf);
 }
 
-export interface StatusChange {
-  readonly status: ReservationStatus;
-  readonly refusal?: ReservationRefusal;
-  /** From now on; only for `reserved`. */
-  readonly ttlMs?: number;
-}
-
-/** Resolves with the reservations as they are kept. */
-export async function updateReservations(
-  tx: Queryable,
-  orderIds: readonly string[],
-  { status, refusal, ttlMs }: StatusChange,
-): Promise<Reservation[]> {
-  const { rows } = await tx.query<ReservationRow>(
-    `update inventory.reservations r
-     set status = $2, refusal = $3, changed_at = clock_timestamp(),
-         expires_at = clock_timestamp() + $4::double precision * interval '1 millisecond'
-     where r.order_id = any ($1::uuid[]) returning ${COLUMNS}`,
-    [orderIds, status, refusal ?? null, ttlMs ?? null],
+/** Of reservations that are held: what they held is free again, unless somebody else takes it first. */
+export async function expireReservations(tx: Queryable, orderIds: readonly string[]): Promise<void> {
+  await tx.query(
+    `update inventory.reservations set status = 'expired', expires_at = null, changed_at = clock_timestamp()
+     where order_id = any ($1::uuid[])`,
+    [orderIds],
   );
-  return rows.map(reservationOf);
 }
 
 /**
@@ -122,29 +115,35 @@ export async function lockStock(tx: Queryable, skus: readonly string[]): Promise
 /** How the pieces of each line count afterwards. */
 export type StockMove = 'reserve' | 'release' | 'issue';
 
-const MOVES: Readonly<Record<StockMove, { readonly reserved: number; readonly shipped: number }>> = {
+/** Change of each count for each piece. */
+export const MOVES: Readonly<Record<StockMove, { readonly reserved: number; readonly shipped: number }>> = {
   reserve: { reserved: 1, shipped: 0 },
   release: { reserved: -1, shipped: 0 },
   issue: { reserved: -1, shipped: 1 },
 };
 
-/** Moves the pieces of the lines, an article of several lines once. The articles must be locked. */
-export async function moveStock(tx: Queryable, lines: readonly StockLine[], move: StockMove): Promise<void> {
-  const { reserved, shipped } = MOVES[move];
+/** Adds to the counts of articles, each of which comes once. The articles must be locked. */
+export async function moveStockBy(
+  tx: Queryable,
+  moves: ReadonlyArray<{ readonly sku: string; readonly reserved: number; readonly shipped: number }>,
+): Promise<void> {
   await tx.query(
-    `update inventory.stock s set reserved = s.reserved + $3 * l.quantity, shipped = s.shipped + $4 * l.quantity
-     from (select sku, sum(quantity)::bigint as quantity from unnest($1::text[], $2::bigint[]) as line(sku, quantity)
-           group by sku) l
-     where s.sku = l.sku`,
-    [lines.map(({ sku }) => sku), lines.map(({ quantity }) => quantity), reserved, shipped],
+    `update inventory.stock s set reserved = s.reserved + given.reserved, shipped = s.shipped + given.shipped
+     from unnest($1::text[], $2::bigint[], $3::bigint[]) as given (sku, reserved, shipped)
+     where s.sku = given.sku`,
+    [moves.map(({ sku }) => sku), moves.map(({ reserved }) => reserved), moves.map(({ shipped }) => shipped)],
   );
 }
 
-/** The database's clock: RFC 3339 in UTC with microseconds. */
-export async function readClock(db: Queryable): Promise<string> {
-  const { rows } = await db.query<{ now: string }>('select clock_timestamp() as now');
+/** The database's clock, and what it will show in `laterMs`: RFC 3339 in UTC with microseconds. */
+export async function readClock(db: Queryable, laterMs: number): Promise<{ now: string; later: string }> {
+  const { rows } = await db.query<{ now: string; later: string }>(
+    `select now, now + $1::double precision * interval '1 millisecond' as later
+     from (select clock_timestamp() as now offset 0) as clock`,
+    [laterMs],
+  );
   if (rows[0] === undefined) throw new Error('the database has no clock');
-  return rows[0].now;
+  return rows[0];
 }
 
 /** Goods that come in; a new article is made. */

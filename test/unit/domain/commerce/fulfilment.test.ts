@@ -14,7 +14,8 @@ import type { AnyCommand } from '../../../../src/saga/definition.ts';
 const config = loadConfig({ TOPIC_PREFIX: 'p.' });
 const routes = topicRoutes(config);
 const nobody = () => Promise.reject(new Error('nothing is done here'));
-const parts = { routes, topicPrefix: 'p.', events: { write: nobody }, faultPercent: 0, reservationTtlMs: 1_000 };
+const limits = { faultPercent: 0, reservationTtlMs: 1_000 };
+const parts = { routes, topicPrefix: 'p.', events: { write: nobody, writeMany: nobody }, ...limits };
 const provider = { authorise: nobody, capture: nobody, cancel: nobody };
 const participants: readonly Participant[] = [
   orderParticipant(parts),
