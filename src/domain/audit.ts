@@ -21,8 +21,25 @@ export interface AuditEntry {
 }
 
 export async function recordAudit(tx: Queryable, actor: Actor, entry: AuditEntry): Promise<void> {
+  await recordAudits(tx, [{ ...entry, actor }]);
+}
+
+/** As `recordAudit`, for many at once. */
+export async function recordAudits(
+  tx: Queryable,
+  entries: ReadonlyArray<AuditEntry & { readonly actor: Actor }>,
+): Promise<void> {
+  if (entries.length === 0) return;
   await tx.query(
-    'insert into ferry.audit (principal, action, subject, event_id, request_id, reason) values ($1, $2, $3, $4, $5, $6)',
-    [actor.principal, entry.action, entry.subject, entry.eventId, actor.requestId, entry.reason ?? null],
+    `insert into ferry.audit (principal, action, subject, event_id, request_id, reason)
+     select * from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::text[])`,
+    [
+      entries.map(({ actor }) => actor.principal),
+      entries.map(({ action }) => action),
+      entries.map(({ subject }) => subject),
+      entries.map(({ eventId }) => eventId),
+      entries.map(({ actor }) => actor.requestId),
+      entries.map(({ reason }) => reason ?? null),
+    ],
   );
 }

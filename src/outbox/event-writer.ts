@@ -26,12 +26,21 @@ export interface EventWriter {
    * REGISTRY_UNAVAILABLE if the schema is not in memory and the registry does not answer, TOPIC_INVALID.
    */
   write(tx: Queryable, event: ApiEvent, origin: PayloadOrigin): Promise<WrittenEvent>;
-  /** As `write`, for many in one statement and in their order, each in a trace of its own. */
-  writeMany(tx: Queryable, events: readonly TracedEvent[], origin: PayloadOrigin): Promise<void>;
+  /** As `write`, for many in one statement and in their order, each in a trace of its own. Resolves with as many. */
+  writeMany(tx: Queryable, events: readonly TracedEvent[], origin: PayloadOrigin): Promise<BatchWritten[]>;
 }
 
-/** An event with the trace that it continues. */
-export type TracedEvent = ApiEvent & { readonly traceparent: string | null };
+/** `aggregateVersion: null` for one that is not counted among its aggregate's. */
+export type BatchableEvent = ApiEvent & { readonly aggregateVersion?: null };
+
+/** With the trace that the event continues. */
+export type TracedEvent = BatchableEvent & { readonly traceparent: string | null };
+
+export interface BatchWritten {
+  readonly id: EventId;
+  /** Null if it is not counted. */
+  readonly aggregateVersion: bigint | null;
+}
 
 /** An event whose version the database counts. */
 export type ApiEvent<T extends string = string> = Omit<EmitInput<T>, 'aggregateVersion'>;
@@ -63,13 +72,22 @@ export function createEventWriter(encoder: EventEncoder, routes: TopicRoutes): E
     },
 
     async writeMany(tx, events, origin) {
-      const rows: unknown[][] = [];
+      if (events.length === 0) return [];
+      const ids: EventId[] = [];
+      const values: unknown[][] = [];
       for (const { traceparent, ...event } of events) {
         const payload = await checked(event, origin);
         const id = event.id ?? newEventId();
-        rows.push(insertValues(id, { ...event, aggregateVersion: 'next' }, payload, traceparent));
+        const aggregateVersion = event.aggregateVersion === null ? null : 'next';
+        ids.push(id);
+        values.push(insertValues(id, { ...event, aggregateVersion }, payload, traceparent));
       }
-      if (rows.length > 0) await tx.query(INSERT_EVENTS, columnsOf(rows));
+      const { rows } = await tx.query<{ id: string; aggregateversion: bigint | null }>(
+        `${INSERT_EVENTS} returning id, aggregateversion`,
+        columnsOf(values),
+      );
+      const versions = new Map(rows.map((row) => [row.id, row.aggregateversion]));
+      return ids.map((id) => ({ id, aggregateVersion: versions.get(id) ?? null }));
     },
   };
 }

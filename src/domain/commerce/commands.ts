@@ -1,7 +1,6 @@
 /** What the commerce module does: each command is rules, rows, events and an audit row in the caller's one transaction. */
 import { v7 } from 'uuid';
 import { FerryError } from '../../kernel/errors.ts';
-import type { EventId } from '../../kernel/event-id.ts';
 import type { ApiEvent, EventWriter } from '../../outbox/event-writer.ts';
 import type { Queryable } from '../../postgres/connection.ts';
 import { type Actor, recordAudit } from '../audit.ts';
@@ -14,8 +13,10 @@ import {
   checkTransition,
   type Order,
   type OrderRequest,
+  type OrderStatus,
   refusal,
 } from './order.ts';
+import { OrderBook, type OrderChange } from './order-book.ts';
 import {
   creditReleased,
   creditReserved,
@@ -24,13 +25,7 @@ import {
   orderConfirmed,
   orderPlaced,
 } from './order-events.ts';
-import { insertCustomer, insertOrder, lockCustomer, lockOrder, updateCustomer, updateOrder } from './repository.ts';
-
-export interface OrderChange {
-  readonly order: Order;
-  /** The event that tells of the change. */
-  readonly eventId: EventId;
-}
+import { insertCustomer, insertOrder, lockCustomer, updateCustomers } from './repository.ts';
 
 /**
  * Places an order and reserves its total. Every command locks the order before the customer, so that no two can wait for each other.
@@ -64,7 +59,7 @@ export async function placeOrder(
   await events.write(tx, creditReserved(charged, placed), 'application');
   const order = { ...placed, version: event.aggregateVersion };
   await insertOrder(tx, order, request.lines);
-  await updateCustomer(tx, charged);
+  await updateCustomers(tx, [charged]);
   await recordAudit(tx, actor, { action: 'order.place', subject: `order/${order.id}`, eventId: event.id });
   return { order, eventId: event.id };
 }
@@ -87,19 +82,18 @@ export async function cancelOrder(
   actor: Actor,
   request: CancelRequest,
 ): Promise<OrderChange> {
-  const order = await lockOrder(tx, request.orderId);
+  const book = await OrderBook.open(tx, [request.orderId]);
+  const order = book.find(request.orderId);
   if (order !== null) checkCancellable(order);
-  return undoOrder(tx, events, actor, request);
+  undoOrder(book, actor, request);
+  const change = (await book.save(tx, events)).get(request.orderId);
+  if (change === undefined) throw new Error(`order ${request.orderId} was not changed`);
+  return change;
 }
 
 /** As `cancelOrder`, for the order's fulfilment: also when it is confirmed. */
-export async function undoOrder(
-  tx: Queryable,
-  events: EventWriter,
-  actor: Actor,
-  { orderId, reason, note, headers = {} }: CancelRequest,
-): Promise<OrderChange> {
-  return endOrder(tx, events, actor, {
+export function undoOrder(book: OrderBook, actor: Actor, { orderId, reason, note, headers = {} }: CancelRequest): void {
+  endOrder(book, actor, {
     orderId,
     status: 'cancelled',
     action: 'order.cancel',
@@ -107,36 +101,19 @@ export async function undoOrder(
   });
 }
 
-/** From here on its customer cannot cancel the order. Throws as `cancelOrder` does. */
-export async function confirmOrder(
-  tx: Queryable,
-  events: EventWriter,
-  actor: Actor,
-  { orderId, headers = {} }: CompleteRequest,
-): Promise<OrderChange> {
-  const order = await lockOrder(tx, orderId);
-  if (order === null) throw new FerryError('NOT_FOUND', `there is no order ${orderId}`);
-  checkTransition(order, 'confirmed');
-  const locked = await lockCustomer(tx, order.customerId);
-  if (locked === null) throw new Error(`order ${orderId} has no customer`);
-  const confirmed = { ...order, status: 'confirmed' as const, changedAt: locked.now };
-  const event = await events.write(tx, { ...orderConfirmed(confirmed), headers }, 'application');
-  const changed = { ...confirmed, version: event.aggregateVersion };
-  await updateOrder(tx, changed);
-  await recordAudit(tx, actor, { action: 'order.confirm', subject: `order/${orderId}`, eventId: event.id });
-  return { order: changed, eventId: event.id };
+/** From here on its customer cannot cancel the order. Throws NOT_FOUND or CONFLICT. */
+export function confirmOrder(book: OrderBook, actor: Actor, { orderId, headers = {} }: CompleteRequest): void {
+  const order = changeable(book, orderId, 'confirmed');
+  const confirmed = { ...order, status: 'confirmed' as const, changedAt: book.customerOf(order).now };
+  const event = { ...orderConfirmed(confirmed), headers };
+  book.take({ order: confirmed, event, actor, action: 'order.confirm' });
 }
 
 export type CompleteRequest = Pick<CancelRequest, 'orderId' | 'headers'>;
 
-/** Completes an order that was fulfilled and paid, and releases its credit. Throws as `cancelOrder` does. */
-export async function completeOrder(
-  tx: Queryable,
-  events: EventWriter,
-  actor: Actor,
-  { orderId, headers = {} }: CompleteRequest,
-): Promise<OrderChange> {
-  return endOrder(tx, events, actor, {
+/** Completes an order that was fulfilled and paid, and releases its credit. Throws NOT_FOUND or CONFLICT. */
+export function completeOrder(book: OrderBook, actor: Actor, { orderId, headers = {} }: CompleteRequest): void {
+  endOrder(book, actor, {
     orderId,
     status: 'completed',
     action: 'order.complete',
@@ -151,22 +128,21 @@ interface End {
   readonly eventOf: (order: Order) => ApiEvent;
 }
 
-async function endOrder(tx: Queryable, events: EventWriter, actor: Actor, end: End): Promise<OrderChange> {
-  const order = await lockOrder(tx, end.orderId);
-  if (order === null) throw new FerryError('NOT_FOUND', `there is no order ${end.orderId}`);
-  checkTransition(order, end.status);
-  const locked = await lockCustomer(tx, order.customerId);
-  if (locked === null) throw new Error(`order ${order.id} has no customer`);
-  const relieved = releaseCredit(locked.customer, order.total);
+function endOrder(book: OrderBook, actor: Actor, { orderId, status, action, eventOf }: End): void {
+  const order = changeable(book, orderId, status);
+  const { customer: charged, now } = book.customerOf(order);
+  const customer = releaseCredit(charged, order.total);
+  const ended = { ...order, status, changedAt: now };
+  const credit = { customer, event: creditReleased(customer, ended) };
+  book.take({ order: ended, event: eventOf(ended), credit, actor, action });
+}
 
-  const ended = { ...order, status: end.status, changedAt: locked.now };
-  const event = await events.write(tx, end.eventOf(ended), 'application');
-  await events.write(tx, creditReleased(relieved, ended), 'application');
-  const changed = { ...ended, version: event.aggregateVersion };
-  await updateOrder(tx, changed);
-  await updateCustomer(tx, relieved);
-  await recordAudit(tx, actor, { action: end.action, subject: `order/${order.id}`, eventId: event.id });
-  return { order: changed, eventId: event.id };
+/** The order, if it may become `to`. */
+function changeable(book: OrderBook, orderId: string, to: OrderStatus): Order {
+  const order = book.find(orderId);
+  if (order === null) throw new FerryError('NOT_FOUND', `there is no order ${orderId}`);
+  checkTransition(order, to);
+  return order;
 }
 
 /** Makes a customer or changes its credit; doing it twice is doing it once. Throws BUSINESS_RULE. */
@@ -181,7 +157,7 @@ export async function setCustomerCredit(
   const known = isNew ? fresh : (await lockCustomer(tx, id))?.customer;
   if (known === undefined) throw new Error(`customer ${id} vanished`);
   const changed = changeCredit(known, creditLimit, currency);
-  await updateCustomer(tx, changed);
+  await updateCustomers(tx, [changed]);
   await recordAudit(tx, actor, { action: 'customer.credit', subject: `customer/${id}`, eventId: null });
   return changed;
 }

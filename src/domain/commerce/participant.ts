@@ -2,8 +2,6 @@
 
 import type { CancelOrder, CompleteOrder, ConfirmOrder } from '../../events/generated/payloads.ts';
 import { NonRetryableError } from '../../inbox/failure.ts';
-import { emit } from '../../outbox/emit.ts';
-import type { Queryable } from '../../postgres/connection.ts';
 import type { Actor } from '../audit.ts';
 import {
   answerHeaders,
@@ -14,7 +12,7 @@ import {
 } from '../participant.ts';
 import { completeOrder, confirmOrder, undoOrder } from './commands.ts';
 import type { Order, OrderStatus } from './order.ts';
-import { holdOrdersAndCustomers, lockOrder } from './repository.ts';
+import { OrderBook } from './order-book.ts';
 
 type Ending = Command<CancelOrder | CompleteOrder>;
 
@@ -24,27 +22,28 @@ const SETTINGS = { maxBatchEvents: 100, concurrency: 2 };
 /** Its group is `<topic prefix>order`. What it answers are the order's own events, which happen once; a repeated command is told so. */
 export function orderParticipant(parts: ParticipantParts): Participant {
   const { events } = parts;
-  return defineParticipant<CancelOrder | ConfirmOrder | CompleteOrder>(parts, {
+  return defineParticipant<CancelOrder | ConfirmOrder | CompleteOrder, OrderBook>(parts, {
     name: 'order',
     settings: SETTINGS,
     prepare: (commands, tx) =>
-      holdOrdersAndCustomers(
+      OrderBook.open(
         tx,
         commands.map(({ payload }) => payload.orderId),
       ),
+    finish: async (book, tx) => void (await book.save(tx, events)),
     carryOuts: {
-      'commerce.CancelOrder': async (command, tx) => {
-        if (await isOpen(command, tx)) {
-          await undoOrder(tx, events, actorOf(command), { ...answering(command), reason: 'OTHER', note: null });
+      'commerce.CancelOrder': async (command, _tx, book) => {
+        if (isOpen(command, book)) {
+          undoOrder(book, actorOf(command), { ...answering(command), reason: 'OTHER', note: null });
         }
         return null;
       },
-      'commerce.ConfirmOrder': async (command, tx) => {
-        if (await isOpen(command, tx, ['placed'])) await confirmOrder(tx, events, actorOf(command), answering(command));
+      'commerce.ConfirmOrder': async (command, _tx, book) => {
+        if (isOpen(command, book, ['placed'])) confirmOrder(book, actorOf(command), answering(command));
         return null;
       },
-      'commerce.CompleteOrder': async (command, tx) => {
-        if (await isOpen(command, tx)) await completeOrder(tx, events, actorOf(command), answering(command));
+      'commerce.CompleteOrder': async (command, _tx, book) => {
+        if (isOpen(command, book)) completeOrder(book, actorOf(command), answering(command));
         return null;
       },
     },
@@ -52,22 +51,21 @@ export function orderParticipant(parts: ParticipantParts): Participant {
 }
 
 /** Whether the order is still in one of these states; if not, the command has been answered. */
-async function isOpen(
-  command: Ending,
-  tx: Queryable,
+function isOpen(
+  { payload: { orderId }, correlation }: Ending,
+  book: OrderBook,
   states: readonly OrderStatus[] = ['placed', 'confirmed'],
-): Promise<boolean> {
-  const { orderId } = command.payload;
-  const order = await lockOrder(tx, orderId);
+): boolean {
+  const order = book.find(orderId);
   if (order === null) throw new NonRetryableError(`there is no order ${orderId}, so it cannot end`);
   if (states.includes(order.status)) return true;
-  await emit(tx, { ...already(order), headers: answerHeaders(command.correlation) });
+  book.tell({ ...already(order), headers: answerHeaders(correlation) });
   return false;
 }
 
 /** Not counted among the order's versions: nothing has changed. */
 function already({ id: orderId, status, changedAt }: Order) {
-  const about = { aggregateType: 'order', aggregateId: orderId };
+  const about = { aggregateType: 'order', aggregateId: orderId, aggregateVersion: null };
   switch (status) {
     case 'cancelled':
       return {

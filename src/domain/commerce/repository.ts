@@ -20,17 +20,25 @@ function customerOf(row: CustomerRow): Customer {
   };
 }
 
-/**
- * Holds the customer until the transaction ends, so that its orders are decided one after another; null if there is none. `now` is the
- * database's clock under the lock, RFC 3339 with microseconds: one clock for all instances.
- */
-export async function lockCustomer(tx: Queryable, id: string): Promise<{ customer: Customer; now: string } | null> {
+/** `now` is the database's clock under the lock, RFC 3339 with microseconds: one clock for all instances. */
+export interface LockedCustomer {
+  readonly customer: Customer;
+  readonly now: string;
+}
+
+/** Holds the customer until the transaction ends, so that its orders are decided one after another; null if there is none. */
+export async function lockCustomer(tx: Queryable, id: string): Promise<LockedCustomer | null> {
+  return (await lockCustomers(tx, [id]))[0] ?? null;
+}
+
+/** As `lockCustomer`, in the order of their keys. */
+export async function lockCustomers(tx: Queryable, ids: readonly string[]): Promise<LockedCustomer[]> {
   const { rows } = await tx.query<CustomerRow & { now: string }>(
     `select id, currency, credit_limit, credit_reserved, clock_timestamp() as now
-     from commerce.customers where id = $1 for update`,
-    [id],
+     from commerce.customers where id = any ($1::text[]) order by id for update`,
+    [ids],
   );
-  return rows[0] === undefined ? null : { customer: customerOf(rows[0]), now: rows[0].now };
+  return rows.map((row) => ({ customer: customerOf(row), now: row.now }));
 }
 
 export async function findCustomer(db: Queryable, id: string): Promise<Customer | null> {
@@ -51,13 +59,20 @@ export async function insertCustomer(tx: Queryable, customer: Customer): Promise
   return rowCount === 1;
 }
 
-export async function updateCustomer(tx: Queryable, customer: Customer): Promise<void> {
-  await tx.query('update commerce.customers set currency = $2, credit_limit = $3, credit_reserved = $4 where id = $1', [
-    customer.id,
-    customer.currency,
-    customer.creditLimit,
-    customer.creditReserved,
-  ]);
+export async function updateCustomers(tx: Queryable, customers: readonly Customer[]): Promise<void> {
+  await tx.query(
+    `update commerce.customers c
+     set currency = given.currency, credit_limit = given.credit_limit, credit_reserved = given.credit_reserved
+     from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+       as given (id, currency, credit_limit, credit_reserved)
+     where c.id = given.id`,
+    [
+      customers.map(({ id }) => id),
+      customers.map(({ currency }) => currency),
+      customers.map(({ creditLimit }) => creditLimit),
+      customers.map(({ creditReserved }) => creditReserved),
+    ],
+  );
 }
 
 interface OrderRow {
@@ -118,22 +133,13 @@ export async function insertOrder(tx: Queryable, order: Order, lines: readonly O
   );
 }
 
-/** Holds the order until the transaction ends; null if there is none. */
-export async function lockOrder(tx: Queryable, id: string): Promise<Order | null> {
-  const { rows } = await tx.query<OrderRow>(`select ${ORDER_COLUMNS} from commerce.orders where id = $1 for update`, [
-    id,
-  ]);
-  return rows[0] === undefined ? null : orderOf(rows[0]);
-}
-
-/** Holds the orders, and then their customers, until the transaction ends: the order in which every command does. */
-export async function holdOrdersAndCustomers(tx: Queryable, orderIds: readonly string[]): Promise<void> {
-  await tx.query('select 1 from commerce.orders where id = any ($1::uuid[]) order by id for update', [orderIds]);
-  await tx.query(
-    `select 1 from commerce.customers
-     where id in (select customer_id from commerce.orders where id = any ($1::uuid[])) order by id for update`,
-    [orderIds],
+/** Holds the orders, as far as there are any, until the transaction ends; in the order of their keys. */
+export async function lockOrders(tx: Queryable, ids: readonly string[]): Promise<Order[]> {
+  const { rows } = await tx.query<OrderRow>(
+    `select ${ORDER_COLUMNS} from commerce.orders where id = any ($1::uuid[]) order by id for update`,
+    [ids],
   );
+  return rows.map(orderOf);
 }
 
 export async function findOrder(db: Queryable, id: string): Promise<Order | null> {
@@ -150,13 +156,18 @@ export async function findOrderLines(db: Queryable, orderId: string): Promise<Or
   return rows.map((row) => ({ sku: row.sku, quantity: row.quantity, unitPrice: row.unit_price }));
 }
 
-export async function updateOrder(tx: Queryable, order: Order): Promise<void> {
-  await tx.query('update commerce.orders set status = $2, version = $3, changed_at = $4 where id = $1', [
-    order.id,
-    order.status,
-    order.version,
-    order.changedAt,
-  ]);
+export async function updateOrders(tx: Queryable, orders: readonly Order[]): Promise<void> {
+  await tx.query(
+    `update commerce.orders o set status = given.status, version = given.version, changed_at = given.changed_at
+     from unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[]) as given (id, status, version, changed_at)
+     where o.id = given.id`,
+    [
+      orders.map(({ id }) => id),
+      orders.map(({ status }) => status),
+      orders.map(({ version }) => version),
+      orders.map(({ changedAt }) => changedAt),
+    ],
+  );
 }
 
 export interface OrderFilter {
