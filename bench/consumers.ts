@@ -40,7 +40,7 @@ const { values: options } = parseArgs({
 const events = Number(options.events);
 const handler = handlerOf(options.handler);
 const stormEveryMs = options['storm-every'] === undefined ? null : Number(options['storm-every']) * 1_000;
-const LOOK_EVERY_MS = 100;
+const LOOK_EVERY_MS = 250;
 const DEADLINE_MS = 1_800_000;
 /** So that a killed member is missed soon; in production it is longer. */
 const STORM_SETTINGS = { CONSUMER_SESSION_TIMEOUT_MS: '2000' };
