@@ -38,8 +38,7 @@ export async function capturePayment(
   request: NewPayment,
   options: CaptureOptions,
 ): Promise<CaptureResult> {
-  await insertPayment(tx, request);
-  const payment = await lockPayment(tx, request.id);
+  const payment = (await insertPayment(tx, request)) ?? (await lockPayment(tx, request.id));
   if (!hasKey(payment, request)) return { kind: 'failed', reason: 'OTHER_KEY', payment, duplicate: false };
   checkSameCharge(payment, request);
   switch (payment.status) {
@@ -102,8 +101,7 @@ export async function refundPayment(
   provider: PaymentProvider,
   request: NewPayment,
 ): Promise<RefundResult> {
-  await insertPayment(tx, request);
-  const payment = await lockPayment(tx, request.id);
+  const payment = (await insertPayment(tx, request)) ?? (await lockPayment(tx, request.id));
   if (!hasKey(payment, request)) {
     // Somebody else's payment stays as it is.
     return { payment, refunded: await provider.cancel(request.idempotencyKey), duplicate: false };

@@ -35,15 +35,16 @@ function paymentOf(row: PaymentRow): Payment {
 }
 
 /**
- * Inserts the payment as `pending` unless it is there. Waits for a transaction that is inserting the same one, until it has ended. No index is
+ * Inserts the payment as `pending` unless it is there; null then. Waits for a transaction that is inserting the same one, until it has ended. No index is
  * named for the conflict: of two at once, the second may meet the first in either of the two.
  */
-export async function insertPayment(tx: Queryable, payment: NewPayment): Promise<void> {
-  await tx.query(
+export async function insertPayment(tx: Queryable, payment: NewPayment): Promise<Payment | null> {
+  const { rows } = await tx.query<PaymentRow>(
     `insert into payment.payments (payment_id, idempotency_key, source_system, status, customer_id, currency, amount)
-     values ($1, $2, $3, 'pending', $4, $5, $6) on conflict do nothing`,
+     values ($1, $2, $3, 'pending', $4, $5, $6) on conflict do nothing returning ${COLUMNS}`,
     [payment.id, payment.idempotencyKey, payment.sourceSystem, payment.customerId, payment.currency, payment.amount],
   );
+  return rows[0] === undefined ? null : paymentOf(rows[0]);
 }
 
 /** Holds the payment until the transaction ends: whoever asks for it again meanwhile waits here. */
