@@ -26,6 +26,7 @@ describe('./ferry', () => {
     assert.equal(status, 0);
     for (const name of [
       'demo',
+      'bench',
       'up',
       'down',
       'status',
@@ -49,6 +50,7 @@ describe('./ferry', () => {
       [['nonsense'], /unknown command/],
       [['demo', '--orders', 'many'], /whole number/],
       [['schemas', 'drop'], /check, push, list/],
+      [['bench', 'nonsense'], /sagas/],
       [['up', '--nonsense'], /unknown option/],
     ] as const) {
       const { status, stderr } = ferry([...args]);
