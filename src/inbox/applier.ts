@@ -60,8 +60,11 @@ export class Applier {
     this.#options = options;
   }
 
-  /** Applies those of the events that the inbox does not have. Events of one key come in their order. Never rejects. */
-  apply<D extends Delivery>(deliveries: readonly D[], attempt: number): Promise<Outcome<D>> {
+  /**
+   * Applies those of the events that the inbox does not have. Events of one key come in their order. `over` ends it as the consumer's own
+   * signal does. Never rejects.
+   */
+  apply<D extends Delivery>(deliveries: readonly D[], attempt: number, over?: AbortSignal): Promise<Outcome<D>> {
     const { group } = this.#options;
     return this.#attempt(async (tx, progress, signal) => {
       const claimed = await claim(
@@ -77,7 +80,7 @@ export class Applier {
       for (const run of runsOf(fresh)) await this.#handle(run, tx, progress, { attempt, signal });
       progress.suspects = deliveries;
       return applied;
-    });
+    }, over);
   }
 
   /** Applies an event that waited in the dead-letter topic, unless that was done already. Never rejects. */
@@ -92,8 +95,10 @@ export class Applier {
 
   async #attempt<D extends Delivery>(
     work: (tx: Queryable, progress: Progress<D>, abort: AbortController) => Promise<number>,
+    over?: AbortSignal,
   ): Promise<Outcome<D>> {
-    const { giveUp, pool } = this.#options;
+    const { pool } = this.#options;
+    const giveUp = over === undefined ? this.#options.giveUp : AbortSignal.any([this.#options.giveUp, over]);
     const progress: Progress<D> = { suspects: null, tx: null };
     const abort = new AbortController();
     const end = () => abort.abort(giveUp.reason);

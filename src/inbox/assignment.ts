@@ -19,9 +19,19 @@ export class Assignment {
   readonly partitions: readonly TopicPartition[];
   readonly scheduler = new KeyScheduler();
   readonly #trackers = new Map<string, { partition: TopicPartition; tracker: OffsetTracker }>();
+  readonly #over = new AbortController();
 
   constructor(partitions: readonly TopicPartition[]) {
     this.partitions = partitions;
+  }
+
+  /** Fires when what is still being done is to be rolled back, since it holds up whoever has the partitions now. */
+  get over(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  end(): void {
+    this.#over.abort(new Error('the group has given out its partitions anew'));
   }
 
   offer(records: readonly LogRecord[]): void {

@@ -39,7 +39,7 @@ export interface ConsumerSettings {
   readonly queue: QueueLimits;
   /** Longest time for one call of a handler. */
   readonly handlerTimeoutMs: number;
-  /** How long a stop waits for what is in flight; then it is rolled back and comes again. */
+  /** How long a stop or a rebalance waits for what is in flight; then it is rolled back and comes again. */
   readonly stopTimeoutMs: number;
   /** How long this member may be silent before the group gives its partitions to others: their wait when it crashes. */
   readonly sessionTimeoutMs: number;
@@ -177,7 +177,9 @@ export class EventConsumer implements RecordIntake {
   }
 
   assigned(partitions: readonly TopicPartition[]): void {
+    const former = this.#assignment;
     this.#assignment = new Assignment(partitions);
+    setTimeout(() => former.end(), this.#settings.stopTimeoutMs).unref();
     this.#changed.wake();
   }
 
@@ -232,7 +234,7 @@ export class EventConsumer implements RecordIntake {
   async #do(assignment: Assignment, work: Work): Promise<void> {
     const { logger, group, metrics } = this.#options;
     const startedMs = performance.now();
-    const { undone, away } = await this.#processor.process(work);
+    const { undone, away } = await this.#processor.process(work, assignment.over);
     const tookMs = performance.now() - startedMs;
     if (work.kind === 'alone') this.#alone -= 1;
     assignment.finish(work, undone);
@@ -240,7 +242,7 @@ export class EventConsumer implements RecordIntake {
       this.#awayAttempts = 0;
       this.#resize(work, tookMs);
       metrics.consumerBatchSeconds.record(tookMs / 1_000, { group });
-    } else {
+    } else if (assignment === this.#assignment) {
       this.#awayUntilMs = performance.now() + backoffMs(this.#awayAttempts++, 100, this.#options.backoffMaxMs);
       logger.warn({ group, code: away.code, reason: away.message }, 'events wait: a part cannot be reached');
     }

@@ -60,11 +60,11 @@ export class Processor {
     this.#options = options;
   }
 
-  /** Never rejects. */
-  async process(work: Work): Promise<Done> {
+  /** `over` fires when the work is to be rolled back and handed to others. Never rejects. */
+  async process(work: Work, over?: AbortSignal): Promise<Done> {
     try {
       await this.#options.horizon.refresh();
-      return work.kind === 'parked' ? await this.#follow(work) : await this.#apply(work);
+      return work.kind === 'parked' ? await this.#follow(work) : await this.#apply(work, over);
     } catch (thrown) {
       return { undone: work.records, away: classify(thrown, true) };
     }
@@ -83,10 +83,10 @@ export class Processor {
     return { undone: records, away: null };
   }
 
-  async #apply(work: Work): Promise<Done> {
+  async #apply(work: Work, over?: AbortSignal): Promise<Done> {
     const { deliveries, poisoned, undone } = await this.#read(work);
     const attempt = work.kind === 'alone' ? (deliveries[0]?.queued.failures ?? 0) + 1 : 1;
-    const outcome = await this.#options.applier.apply(deliveries, attempt);
+    const outcome = await this.#options.applier.apply(deliveries, attempt, over);
     const queueOf = queuesById(work);
     let away: Failure | null = null;
     switch (outcome.kind) {
