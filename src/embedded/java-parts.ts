@@ -38,7 +38,7 @@ export async function resolveJavaParts(progress: (message: string) => void): Pro
 }
 
 async function findJava(): Promise<string> {
-  const home = process.env.JAVA_HOME;
+  const home = process.env.JAVA_HOME || undefined; // an empty one is none
   const java = home !== undefined && existsSync(join(home, 'bin/java')) ? join(home, 'bin/java') : 'java';
   const { stderr } = await run(java, ['-version']).catch((cause) => {
     throw new FerryError('PART_MISSING', `Java ${OLDEST_JAVA} or newer is not installed`, { cause });
