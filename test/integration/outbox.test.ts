@@ -42,7 +42,7 @@ describe('ids', () => {
       '00000000-0000-0000-0000-000000000000',
       'ffffffff-ffff-ffff-ffff-ffffffffffff',
       'c307493b-3fae-46f6-a380-92eb8b260fcd',
-      idAt(0).replace(/-7/, '-4'),
+      idAt(0).replace(/^(.{14})7/, '$14'), // there and nowhere else: the time may begin with a 7 too
       idAt(0).replace(/-[89ab](?=...-.{12}$)/, '-c'),
     ] as EventId[];
     for (const id of others) await assert.rejects(emit(pool, { ...event, id }), refusedWith('EVENT_ID_INVALID'), id);

@@ -58,8 +58,8 @@ test('pushing registers everything with its level, and pushing again does nothin
   assert.deepEqual((await pushSchemas(all)).changes, []);
   const ours = (await listSchemas(all)).filter(({ file }) => file !== null);
   assert.deepEqual(
-    ours.map(({ file, versions }) => [file, versions.length]),
-    shipped.map(({ file }) => [file, 1]),
+    ours.map(({ file, versions }) => `${file} ${versions.length}`).sort(),
+    shipped.map(({ file }) => `${file} 1`).sort(),
   );
 });
 
