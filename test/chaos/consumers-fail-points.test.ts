@@ -15,7 +15,7 @@ import { waitUntil } from '../support/signals.ts';
 import { testStack } from '../support/stack.ts';
 
 const stack = await testStack();
-const EVENTS = 2_500;
+const EVENTS = 1_500;
 /** So that the next member need not wait long for one that was killed. */
 const SETTINGS = { CONSUMER_SESSION_TIMEOUT_MS: '1000' };
 /** Events of a few keys whose handler fails. */

@@ -26,7 +26,7 @@ const RESTARTS: ReadonlyArray<readonly [PartName, 'stop' | 'kill']> = [
   ['registry', 'kill'],
 ];
 /** Longer than the group misses a member. */
-const FROZEN_MS = 4_000;
+const FROZEN_MS = 3_000;
 const STOP_LIMIT_MS = 15_000;
 
 interface Scene {

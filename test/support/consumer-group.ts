@@ -8,7 +8,9 @@ import type { Random } from './random.ts';
 import { quiet } from './relay-fixtures.ts';
 import { waitUntil } from './signals.ts';
 
-const CONSUME_DEADLINE_MS = 90_000;
+const CONSUME_DEADLINE_MS = 180_000;
+/** A storm ends then, whatever was done in it: on a busy machine members may leave faster than they come. */
+const STORM_MAX_MS = 60_000;
 
 /** Waits until the group has committed every record that the topics have now: its lag is zero. */
 export async function untilConsumed(
@@ -65,4 +67,18 @@ export async function storm(
   await Promise.all(leaving.values());
   for (const member of members) if (!member.running) member.start();
   return report;
+}
+
+/** A storm as above that goes on until `isEnough`, or for a minute. */
+export async function stormUntil(
+  isEnough: () => Promise<boolean>,
+  members: readonly FerryProcess[],
+  random: Random,
+  everyMs: number,
+): Promise<StormReport> {
+  const over = new AbortController();
+  const storming = storm(members, random, everyMs, over.signal);
+  await waitUntil('enough being done in the storm', isEnough, { deadlineMs: STORM_MAX_MS }).catch(() => {});
+  over.abort();
+  return storming;
 }

@@ -26,7 +26,7 @@ export interface RecorderCount {
   readonly deadLettered: number;
 }
 
-const APPLY_DEADLINE_MS = 60_000;
+const APPLY_DEADLINE_MS = 120_000;
 const KEPT_LOG_LINES = 20;
 const SCRIPT = join(import.meta.dirname, 'recorder.ts');
 
