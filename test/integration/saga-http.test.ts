@@ -53,6 +53,7 @@ async function failedCompensation(): Promise<string> {
     'commerce.PaymentCaptured',
     'commerce.StockReserved',
     'commerce.ShipmentArranged',
+    'commerce.OrderConfirmed',
     'commerce.HandOverFailed',
   ]);
   await script.expire(id, 4);

@@ -30,6 +30,7 @@ const PAYLOADS = {
   'commerce.ShipmentNotCancellable': (orderId) => ({ orderId, handedOverAt: at }),
   'commerce.ShipmentHandedOver': (orderId) => ({ orderId, shipmentId: orderId, handedOverAt: at }),
   'commerce.HandOverFailed': (orderId) => ({ orderId, reason: 'no carrier came', failedAt: at }),
+  'commerce.OrderConfirmed': (orderId) => ({ orderId, customerId: 'ada', confirmedAt: at }),
   'commerce.OrderCompleted': (orderId) => ({
     orderId,
     customerId: 'ada',
@@ -53,6 +54,7 @@ export const OVER_THE_PIVOT: readonly ScriptedReply[] = [
   'commerce.PaymentCaptured',
   'commerce.StockReserved',
   'commerce.ShipmentArranged',
+  'commerce.OrderConfirmed',
   'commerce.ShipmentHandedOver',
 ];
 
