@@ -21,6 +21,13 @@ export interface BatchEntry {
   readonly eventId: string;
   readonly traceparent: string | null;
   readonly position: Position;
+  /**
+   * How many changes of the transaction that is being read are done with once this is committed: its own place for an event of the WAL. The
+   * checkpoint of a transaction that is split here says so, and a restart skips as many.
+   */
+  readonly doneSeq: number;
+  /** Whether it is published by a control message, and not by its own row in the WAL. */
+  readonly byControl: boolean;
   /** Error code if the record is a dead letter. */
   readonly deadLetter: ErrorCode | null;
 }
@@ -113,7 +120,7 @@ export class BatchBuilder {
     const last = entries.at(-1);
     const partial =
       this.#ends.length === 0 && this.#open !== null && last !== undefined
-        ? { ...this.#open, seq: last.position.seq }
+        ? { ...this.#open, seq: last.doneSeq }
         : null;
     const bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
     const batch: Batch = { entries, bytes, ends: this.#ends, partial };

@@ -8,18 +8,21 @@ import { FerryError } from '../kernel/errors.ts';
 import { formatLsn, type Lsn } from '../kernel/lsn.ts';
 import type { TransactionEnd } from './batch.ts';
 import type { Checkpoint, Partial } from './checkpoint.ts';
+import type { ControlGate, ControlMessage } from './control-gate.ts';
 import type { MalformedRow } from './record-factory.ts';
 
 export type Item =
   | { readonly kind: 'begin'; readonly commitLsn: Lsn; readonly xid: number; readonly commitTimeMs: number }
   | { readonly kind: 'event'; readonly event: OutboxEvent; readonly position: Position; readonly bytes: number }
   | { readonly kind: 'malformed'; readonly row: MalformedRow; readonly position: Position; readonly bytes: number }
+  | (ControlMessage & { readonly kind: 'control'; readonly bytes: number })
   | ({ readonly kind: 'end'; readonly receivedAtMs: number } & TransactionEnd);
 
 export interface IntakeOptions {
   readonly maxBytes: number;
   /** Prefix of our own heartbeats. */
   readonly heartbeatPrefix: string;
+  readonly controls: Pick<ControlGate, 'open'>;
   readonly pause: () => void;
   readonly resume: () => void;
   /** An outbox row arrived, whether or not it is new. */
@@ -132,7 +135,7 @@ export class Intake implements ChangeSink {
         break;
       }
       case 'message':
-        if (this.#next() !== null && change.prefix === this.#options.heartbeatPrefix) this.#heartbeat(change.content);
+        this.#message(change);
         break;
       case 'ignored':
         if (change.countsInSeq) this.#next();
@@ -158,6 +161,17 @@ export class Intake implements ChangeSink {
     }
     this.#open = { commitLsn, drop, skip, seq: 0, heartbeats: [] };
     if (!drop) this.#push({ kind: 'begin', commitLsn, xid, commitTimeMs });
+  }
+
+  #message({ prefix, content }: Change & { kind: 'message' }): void {
+    const position = this.#next();
+    if (position === null) return;
+    if (prefix === this.#options.heartbeatPrefix) {
+      this.#heartbeat(content);
+      return;
+    }
+    const message = this.#options.controls.open(prefix, content);
+    if (message !== null) this.#push({ kind: 'control', ...message, position, bytes: content.length });
   }
 
   /** Ours are alone in their transaction. */

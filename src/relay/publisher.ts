@@ -47,7 +47,7 @@ export class Publisher {
       ...this.#checkpoint,
       endLsn: end?.endLsn ?? this.#checkpoint.endLsn,
       partial: batch.partial,
-      lastEventId: batch.entries.at(-1)?.eventId ?? this.#checkpoint.lastEventId,
+      lastEventId: batch.entries.findLast(isOfLedger)?.eventId ?? this.#checkpoint.lastEventId,
       commitTimeMs: Math.max(end?.commitTimeMs ?? 0, this.#checkpoint.commitTimeMs),
     };
     await this.#commit(batch.entries, batch.bytes, next);
@@ -141,4 +141,9 @@ export class Publisher {
     metrics.publishedBytesTotal.add(bytes);
     metrics.batchEvents.record(events);
   }
+}
+
+/** Whether the entry's row must be in the outbox still when a checkpoint is compared with it: what is published once more may be old. */
+function isOfLedger(entry: BatchEntry): boolean {
+  return !entry.byControl;
 }

@@ -100,7 +100,8 @@ export class RecordFactory {
     };
     const bytes = recordBytes(record);
     if (bytes > this.#options.maxEventBytes) return null;
-    return { record, bytes, eventId: event.id, traceparent: event.traceparent, position, deadLetter: null };
+    const { id: eventId, traceparent } = event;
+    return { record, bytes, eventId, traceparent, position, doneSeq: position.seq, byControl: false, deadLetter: null };
   }
 
   #deadLetter(event: OutboxEvent, position: Position, topic: string, refusal: EncodeRefusal): Promise<BatchEntry> {
@@ -145,7 +146,8 @@ export class RecordFactory {
       ? whole
       : { ...base, value: null, headers: { [HEADER.id]: identity.id, ...deadLetterHeaders(cause, source, reference) } };
     const { id: eventId, traceparent } = identity;
-    return { record, bytes: recordBytes(record), eventId, traceparent, position, deadLetter: code };
+    const bytes = recordBytes(record);
+    return { record, bytes, eventId, traceparent, position, doneSeq: position.seq, byControl: false, deadLetter: code };
   }
 
   #tooLarge(): EncodeRefusal {

@@ -12,12 +12,14 @@ import { withDeadline } from '../kernel/deadline.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
 import { formatLsn } from '../kernel/lsn.ts';
 import { Scope } from '../kernel/scope.ts';
+import { controlKey } from '../outbox/control-writer.ts';
 import type { ConnectionSettings } from '../postgres/connection.ts';
 import { SerialClient } from '../postgres/serial-client.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { backfill, readPublishedIds } from './backfill.ts';
 import type { BatchLimits } from './batch.ts';
+import { ControlGate, type ControlHandlers } from './control-gate.ts';
 import { ensureEpoch, type ReadyEpoch } from './epoch.ts';
 import { Heartbeat, RequestedHeartbeats } from './heartbeat.ts';
 import { Intake } from './intake.ts';
@@ -153,9 +155,12 @@ export class RelaySession {
   ): Promise<void> {
     const { name, publication, limits, lingerMs, metrics, bufferMaxBytes, deadAfterMs, logger } = this.#options;
     const heartbeat = new Heartbeat(control, name);
+    const gate = new ControlGate(name, await controlKey(control, name), this.#options);
+    const controls: ControlHandlers = {};
     const intake = new Intake(publisher.checkpoint, {
       maxBytes: bufferMaxBytes,
       heartbeatPrefix: Heartbeat.prefix(name),
+      controls: gate,
       pause: () => stream.pause(),
       resume: () => stream.resume(),
       onEvent: () => this.#options.failPoint('after-receive'),
@@ -172,7 +177,17 @@ export class RelaySession {
       stream.confirm(publisher.checkpoint.endLsn);
       heartbeat.published(heartbeats, publisher.checkpoint.endLsn).catch(this.#fail);
     };
-    const streaming = new Streaming({ intake, factory, publisher, limits, lingerMs, metrics, onCommitted });
+    const streaming = new Streaming({
+      intake,
+      factory,
+      publisher,
+      gate,
+      controls,
+      limits,
+      lingerMs,
+      metrics,
+      onCommitted,
+    });
     this.#stopping.signal.addEventListener('abort', () => streaming.stop());
     const beat = () => {
       withDeadline('a heartbeat', deadAfterMs, heartbeat.beat()).catch(this.#fail); // shows that the control connection lives

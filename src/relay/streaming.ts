@@ -8,6 +8,7 @@ import type { Lsn } from '../kernel/lsn.ts';
 import { Signal } from '../kernel/signal.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { BatchBuilder, type BatchLimits } from './batch.ts';
+import type { ControlGate, ControlHandlers, ControlMessage } from './control-gate.ts';
 import type { Intake, Item } from './intake.ts';
 import type { Publisher } from './publisher.ts';
 import type { RecordFactory } from './record-factory.ts';
@@ -16,6 +17,8 @@ export interface StreamingOptions {
   readonly intake: Intake;
   readonly factory: RecordFactory;
   readonly publisher: Publisher;
+  readonly gate: Pick<ControlGate, 'accept' | 'reject'>;
+  readonly controls: ControlHandlers;
   readonly limits: BatchLimits;
   readonly lingerMs: number;
   readonly metrics: Metrics;
@@ -125,10 +128,28 @@ export class Streaming {
       }
       case 'malformed':
         return factory.makeMalformed(item.row, item.position).then((made) => this.#builder.add(made));
+      case 'control':
+        return this.#control(item);
       case 'end':
         this.#builder.end(item);
         this.#measure(item);
         return undefined;
+    }
+  }
+
+  /** Publishes what a control message asks for, as much at a time as a batch holds. */
+  async #control(message: ControlMessage): Promise<void> {
+    const { controls, gate } = this.#options;
+    const handler = controls[message.control];
+    if (handler === undefined) {
+      gate.reject(message, 'nobody here knows this kind');
+      return;
+    }
+    for await (const entry of handler(message)) {
+      while (this.#builder.full && !this.#stopping) await this.#gatherSignal.wait();
+      if (this.#stopping) return; // the rest is found again: the checkpoint does not cover the message
+      this.#builder.add(entry);
+      if (this.#builder.ready) this.#publishSignal.notify();
     }
   }
 

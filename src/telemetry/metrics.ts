@@ -35,6 +35,8 @@ export interface Metrics {
   readonly reconnectsTotal: Counter<{ part: Part }>;
   readonly deadLetteredEventsTotal: Counter<{ code: ErrorCode }>;
   readonly dlqDepth: Gauge;
+  /** What was asked of the relay through the WAL. Anybody may forge one. */
+  readonly controlMessagesTotal: Counter<{ kind: 'release' | 'replay'; result: 'accepted' | 'rejected' | 'forged' }>;
   readonly bufferFillRatio: Gauge;
   /** 1 for the state that the relay is in, 0 for each other; `state` is a name of the relay's state machine. */
   readonly relayState: Gauge<{ state: string }>;
@@ -102,6 +104,11 @@ export function createMetrics(meter: Meter): Metrics {
     reconnectsTotal: counter('ferry_reconnects_total', '{reconnect}', 'Connections made anew to a part'),
     deadLetteredEventsTotal: counter('ferry_dead_lettered_events_total', '{event}', 'Events dead-lettered, by cause'),
     dlqDepth: gauge('ferry_dlq_depth', '{event}', 'Records in the dead-letter topics'),
+    controlMessagesTotal: counter(
+      'ferry_control_messages_total',
+      '{message}',
+      'Messages that asked the relay to publish something, by what became of them',
+    ),
     bufferFillRatio: gauge('ferry_buffer_fill_ratio', '1', 'Share of the relay’s buffer in use; 1 pauses the socket'),
     relayState: gauge('ferry_relay_state', '1', '1 for the state that the relay is in, 0 for each other'),
     registryRequestsTotal: counter(

@@ -33,6 +33,7 @@ describe('the stream', () => {
       select pg_logical_emit_message(true, 'ferry:somebody:heartbeat', 'not ours');
       select pg_logical_emit_message(true, 'ferry:${lab.config.RELAY_NAME}:unheard', 'ours, of no known kind');
       select pg_logical_emit_message(true, 'ferry:${lab.config.RELAY_NAME}:heartbeat', 'forged');
+      select pg_logical_emit_message(true, 'ferry:${lab.config.RELAY_NAME}:release', 'forged, and long enough to hold a MAC of 32 bytes');
       update public.stranger set id = id + 10;
       delete from public.stranger where id = 11;
       ${order(2)};
@@ -45,11 +46,12 @@ describe('the stream', () => {
     );
     await lab.assertExactlyOnce();
     const places = (await lab.records(lab.topic('order'))).map(({ headers }) => headers.ferry_seq);
-    assert.deepEqual(places, ['1', '8', '9', '10']);
+    assert.deepEqual(places, ['1', '9', '10', '11']);
     assert.deepEqual(
       lab.relay.lines.filter(({ msg }) => /lost a part/.test(msg)),
       [],
     );
+    assert.equal(lab.relay.lines.filter(({ msg }) => /was not sealed with the key of this relay/.test(msg)).length, 1);
   });
 
   test('moves slot and checkpoint while only other tables are written', async (t) => {

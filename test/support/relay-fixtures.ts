@@ -8,6 +8,7 @@ import type { EventId } from '../../src/kernel/event-id.ts';
 import { formatLsn, type Lsn } from '../../src/kernel/lsn.ts';
 import type { BatchEntry } from '../../src/relay/batch.ts';
 import type { Checkpoint } from '../../src/relay/checkpoint.ts';
+import { ControlGate } from '../../src/relay/control-gate.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 
 export const quiet = {
@@ -62,8 +63,14 @@ export function outboxEvent(n: number, changes: Partial<OutboxEvent> = {}): Outb
 export function batchEntry(n: number, position: BatchEntry['position'], bytes = 10): BatchEntry {
   const headers = { ce_id: eventId(n), ferry_lsn: formatLsn(position.commitLsn), ferry_seq: String(position.seq) };
   const record = { topic: 'order', partition: 0, key: 'k', value: null, headers };
-  return { record, bytes, eventId: eventId(n), traceparent: null, position, deadLetter: null };
+  const place = { position, doneSeq: position.seq, byControl: false };
+  return { record, bytes, eventId: eventId(n), traceparent: null, ...place, deadLetter: null };
 }
+
+/** What control messages to relay main are sealed with. */
+export const CONTROL_KEY = Buffer.alloc(32, 7);
+
+export const controlGate = new ControlGate('main', CONTROL_KEY, quiet);
 
 export const routes = new TopicRoutes('t.', new Map([['order', 'shop.order']]));
 

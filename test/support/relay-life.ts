@@ -13,7 +13,7 @@ import { Publisher } from '../../src/relay/publisher.ts';
 import { RecordFactory } from '../../src/relay/record-factory.ts';
 import { Streaming } from '../../src/relay/streaming.ts';
 import type { LostAnswer, MemoryKafka } from './memory-sink.ts';
-import { checkpoint, plainEncoder, quiet, routes } from './relay-fixtures.ts';
+import { checkpoint, controlGate, plainEncoder, quiet, routes } from './relay-fixtures.ts';
 import { HEARTBEAT_PREFIX, heartbeat, historyStart, transaction, type WalTransaction } from './wal-history.ts';
 
 export interface Life {
@@ -56,6 +56,7 @@ export async function live(kafka: MemoryKafka, history: readonly WalTransaction[
   const intake: Intake = new Intake(start, {
     maxBytes: life.bufferMaxBytes,
     heartbeatPrefix: HEARTBEAT_PREFIX,
+    controls: controlGate,
     pause: () => socket.pause(),
     resume: () => socket.resume(),
     onEvent: () => {},
@@ -67,7 +68,16 @@ export async function live(kafka: MemoryKafka, history: readonly WalTransaction[
     onRefusal: refused.reject,
   });
   const streaming = new Streaming({
-    ...{ intake, factory, publisher, limits: life.limits, lingerMs: 0, metrics: quiet.metrics },
+    ...{
+      intake,
+      factory,
+      publisher,
+      gate: controlGate,
+      controls: {},
+      limits: life.limits,
+      lingerMs: 0,
+      metrics: quiet.metrics,
+    },
     onCommitted: (heartbeats) => {
       finished ||= heartbeats.includes(LAST_BEAT);
       if (finished) streaming.stop();

@@ -2,10 +2,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Change } from '../../../src/events/change-stream.ts';
+import { controlPrefix, sealControl } from '../../../src/events/control-message.ts';
 import type { FerryError } from '../../../src/kernel/errors.ts';
 import type { Checkpoint } from '../../../src/relay/checkpoint.ts';
 import { Intake, type IntakeOptions, type Item } from '../../../src/relay/intake.ts';
-import { eventId, lsn, outboxEvent } from '../../support/relay-fixtures.ts';
+import { CONTROL_KEY, controlGate, eventId, lsn, outboxEvent } from '../../support/relay-fixtures.ts';
 
 const PREFIX = 'ferry:main:heartbeat';
 const NONCE = 'b4c1e6f2-6f0e-4e8f-9b43-3b9e1d5a7c10';
@@ -18,6 +19,7 @@ function intakeAt(start: Start, options: Partial<IntakeOptions> = {}) {
   const intake = new Intake(start, {
     maxBytes: 1_000_000,
     heartbeatPrefix: PREFIX,
+    controls: controlGate,
     pause: () => told.push('pause'),
     resume: () => told.push('resume'),
     onEvent: () => {},
@@ -68,6 +70,8 @@ function sketchOf(item: Item): string {
       return `${item.event.seq}@${item.position.seq}`;
     case 'malformed':
       return `malformed@${item.position.seq}`;
+    case 'control':
+      return `${item.control} ${item.body}@${item.position.seq}`;
     case 'end':
       return `end ${item.endLsn}`;
   }
@@ -149,6 +153,40 @@ describe('heartbeats', () => {
   test('that others emit under our prefix cannot fill the memory', () => {
     assert.deepEqual(heartbeatsOf([message(PREFIX, 'x'.repeat(1_000_000)), message(PREFIX, '')]), []);
     assert.equal(heartbeatsOf(Array.from({ length: 1_000 }, () => message(PREFIX))).length, 1);
+  });
+});
+
+describe('control messages', () => {
+  const RELEASE = controlPrefix('main', 'release');
+  const sealed = (body: string, prefix = RELEASE, key = CONTROL_KEY): Change => ({
+    kind: 'message',
+    prefix,
+    content: sealControl(key, prefix, body),
+  });
+
+  test('are handed on at their place among the rows', () => {
+    const { intake } = intakeAt(FROM_1000);
+    const changes = [event(1), sealed('a'), sealed('b', controlPrefix('main', 'replay')), event(2)];
+    feed(intake, ...transaction(2_000, changes));
+    assert.equal(sketch(drain(intake)), 'begin 2000, 1@1, release a@2, replay b@3, 2@4, end 2008');
+  });
+
+  test('that are forged, of another relay, or of no known kind only count', () => {
+    const { intake } = intakeAt(FROM_1000);
+    const moved = { ...sealed('a'), prefix: controlPrefix('main', 'replay') };
+    const others = [sealed('a', controlPrefix('other', 'release')), sealed('a', 'ferry:main:unheard')];
+    const forged = [sealed('a', RELEASE, Buffer.alloc(32, 8)), message(RELEASE, ''), message(RELEASE, NONCE)];
+    feed(intake, ...transaction(2_000, [...forged, moved, ...others, event(1)]));
+    assert.equal(sketch(drain(intake)), 'begin 2000, 1@7, end 2008');
+  });
+
+  test('that are out already are dropped, and their bytes count in the buffer', () => {
+    const partial = { commitLsn: lsn(2_000), xid: 2_000, seq: 1 };
+    const { intake, told } = intakeAt({ endLsn: lsn(1_000), partial }, { maxBytes: 1_000 });
+    feed(intake, ...transaction(2_000, [sealed('a'), sealed('b')]));
+    assert.equal(sketch(drain(intake)), 'begin 2000, release b@2, end 2008');
+    feed(intake, ...transaction(3_000, [sealed('x'.repeat(2_000))]));
+    assert.deepEqual(told, ['pause']);
   });
 });
 

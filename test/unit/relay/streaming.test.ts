@@ -3,15 +3,27 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Change } from '../../../src/events/change-stream.ts';
+import { controlPrefix, sealControl } from '../../../src/events/control-message.ts';
 import type { EncodeResult, EventEncoder } from '../../../src/events/encoder.ts';
 import { FerryError } from '../../../src/kernel/errors.ts';
 import { noFailPoints } from '../../../src/kernel/fail-point.ts';
+import type { ControlHandlers } from '../../../src/relay/control-gate.ts';
 import { Intake } from '../../../src/relay/intake.ts';
 import { Publisher } from '../../../src/relay/publisher.ts';
 import { RecordFactory } from '../../../src/relay/record-factory.ts';
 import { Streaming } from '../../../src/relay/streaming.ts';
 import { MemoryKafka } from '../../support/memory-sink.ts';
-import { checkpoint, lsn, outboxEvent, plainEncoder, quiet, routes } from '../../support/relay-fixtures.ts';
+import {
+  batchEntry,
+  CONTROL_KEY,
+  checkpoint,
+  controlGate,
+  lsn,
+  outboxEvent,
+  plainEncoder,
+  quiet,
+  routes,
+} from '../../support/relay-fixtures.ts';
 import { waitUntil } from '../../support/signals.ts';
 import { HEARTBEAT_PREFIX, heartbeat, historyStart, transaction } from '../../support/wal-history.ts';
 
@@ -41,7 +53,9 @@ class Commits {
   }
 }
 
-async function start(options: { encoder?: EventEncoder; maxEvents?: number; lingerMs?: number } = {}) {
+async function start(
+  options: { encoder?: EventEncoder; controls?: ControlHandlers; maxEvents?: number; lingerMs?: number } = {},
+) {
   const kafka = new MemoryKafka();
   const commits = new Commits();
   kafka.beforeCommit = () => commits.pass();
@@ -54,12 +68,27 @@ async function start(options: { encoder?: EventEncoder; maxEvents?: number; ling
   const encoder = options.encoder ?? plainEncoder;
   const factory = new RecordFactory({ encoder, routes, topics: sink, source: 'test', maxEventBytes: 10_000 });
   const intake: Intake = new Intake(first, {
-    ...{ maxBytes: 1_000_000, heartbeatPrefix: HEARTBEAT_PREFIX, pause() {}, resume() {}, onEvent() {} },
+    ...{
+      maxBytes: 1_000_000,
+      heartbeatPrefix: HEARTBEAT_PREFIX,
+      controls: controlGate,
+      pause() {},
+      resume() {},
+      onEvent() {},
+    },
     ...{ onKeepalive() {}, onIgnored() {}, onRefusal: assert.fail, onItem: () => streaming.wake() },
   });
   const told: string[] = [];
   const streaming = new Streaming({
-    ...{ intake, factory, publisher, lingerMs: options.lingerMs ?? 0, metrics: quiet.metrics },
+    ...{
+      intake,
+      factory,
+      publisher,
+      gate: controlGate,
+      controls: options.controls ?? {},
+      lingerMs: options.lingerMs ?? 0,
+      metrics: quiet.metrics,
+    },
     limits: { maxEvents: options.maxEvents ?? 100, maxBytes: 1_000_000 },
     onCommitted: (heartbeats) => told.push(`${publisher.checkpoint.endLsn} ${heartbeats}`.trim()),
   });
@@ -209,6 +238,53 @@ test('a keepalive moves the checkpoint only forward, and never into a transactio
   assert.deepEqual(told, ['1050']);
   const end = receive(3);
   await waitUntil('all is published', () => publisher.checkpoint.endLsn === end);
+  streaming.stop();
+  await running;
+});
+
+test('what a control message leads to goes out at its place, in parts from which it would be received again', async () => {
+  const prefix = controlPrefix('main', 'release');
+  const release: Change = { kind: 'message', prefix, content: sealControl(CONTROL_KEY, prefix, 'five') };
+  const controls: ControlHandlers = {
+    release: async function* ({ position, body }) {
+      assert.equal(body, 'five');
+      for (const n of [901, 902, 903, 904, 905]) {
+        const place = { byControl: true, doneSeq: n === 905 ? position.seq : position.seq - 1 };
+        yield { ...batchEntry(n, { commitLsn: lsn(n), seq: 1 }), ...place };
+      }
+    },
+  };
+  const { kafka, commits, publisher, running, streaming, receive } = await start({ maxEvents: 3, controls });
+  const end = receive(1, release, release, 2);
+  const partials: unknown[] = [];
+  for (const published of [3, 6, 9, 12, 13]) {
+    await waitUntil(`${published} in flight`, () => commits.inFlight === 1);
+    commits.letOne();
+    await waitUntil(`${published} published`, () => kafka.committed.length === published);
+    await turn();
+    partials.push(publisher.checkpoint.partial?.seq);
+  }
+  assert.deepEqual(partials, [1, 2, 2, 4, undefined]);
+  assert.equal(publisher.checkpoint.endLsn, end);
+  assert.equal(
+    publisher.checkpoint.lastEventId,
+    outboxEvent(3).id,
+    'only a row that was read here is proof of the history',
+  );
+  const ids = kafka.committed.map(({ headers }) => Number.parseInt(headers.ce_id?.slice(-12) ?? '', 16));
+  assert.deepEqual(ids, [1, 901, 902, 903, 904, 905, 901, 902, 903, 904, 905, 2, 3]);
+  streaming.stop();
+  await running;
+});
+
+test('a control message of which nothing comes moves the position all the same', async () => {
+  const prefix = controlPrefix('main', 'replay');
+  const replay: Change = { kind: 'message', prefix, content: sealControl(CONTROL_KEY, prefix, '{}') };
+  const { kafka, commits, publisher, running, streaming, receive } = await start();
+  commits.letAll();
+  const end = receive(replay, 1);
+  await waitUntil('it is published', () => publisher.checkpoint.endLsn === end);
+  assert.equal(kafka.committed.length, 1);
   streaming.stop();
   await running;
 });
