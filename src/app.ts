@@ -2,6 +2,7 @@
  * The composition root: the one place that knows all modules. Makes what the configured roles need, wires the ports, starts them, and
  * stops them in reverse.
  */
+import { AuditSealer } from './audit/sealer.ts';
 import type { RunningService } from './cli/service.ts';
 import type { Config } from './config/variables.ts';
 import { CONSUMER_ROLES, commerceConsumers, connectionsOf } from './domain/commerce/consumers.ts';
@@ -42,7 +43,7 @@ import { changeStreamOpener } from './wal/change-stream.ts';
 type ProbeSources = Omit<ProbeDeps, 'db'> & { readonly logger: Logger };
 
 /** `consumers` stands for all of the last ones. */
-const ROLES = ['api', 'relay', ...CONSUMER_ROLES] as const;
+const ROLES = ['api', 'relay', 'ops', ...CONSUMER_ROLES] as const;
 type Role = (typeof ROLES)[number];
 
 /** What every role is made of. */
@@ -64,7 +65,7 @@ export function parseRoles(text: string): Set<Role> {
     .flatMap((name) => (name === 'consumers' ? CONSUMER_ROLES : [name]));
   const roles = new Set(ROLES.filter((role) => names.includes(role)));
   if (roles.size === 0 || roles.size !== new Set(names).size) {
-    const known = ['api', 'relay', 'consumers', ...CONSUMER_ROLES].join(', ');
+    const known = ['api', 'relay', 'ops', 'consumers', ...CONSUMER_ROLES].join(', ');
     throw new FerryError(
       'CONFIG_INVALID',
       `FERRY_ROLES is ${JSON.stringify(text)}; it takes ${known}, separated by commas`,
@@ -100,6 +101,7 @@ export async function startService(config: Config): Promise<RunningService> {
     const finished: Promise<void>[] = [];
     const relay = roles.has('relay') ? startRelay(parts, finished) : null;
     startConsumers(parts, roles, finished);
+    if (roles.has('ops')) startOps(parts);
     const httpUrl = await serveHttp(parts, roles, relay);
     // With another role in the process, a relay that refuses must not take that role down: readiness and the log tell of it.
     const alone = roles.size === 1;
@@ -207,6 +209,14 @@ function startConsumers(parts: Parts, roles: ReadonlySet<Role>, finished: Promis
     refused.catch(() => {}); // `finished` tells who wants to know
     finished.push(refused);
   }
+}
+
+/** What looks after the data while the others work; any number of processes may run it. */
+function startOps({ telemetry, pool, scope }: Parts): void {
+  const { logger, metrics } = telemetry;
+  const sealer = new AuditSealer({ db: pool, logger: logger.child({ part: 'audit-sealer' }), metrics });
+  scope.defer('audit sealer', () => sealer.stop());
+  sealer.start();
 }
 
 function encoderOf({ config, store }: Pick<Parts, 'config' | 'store'>): EventEncoder {

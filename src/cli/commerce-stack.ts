@@ -70,7 +70,7 @@ export async function startCommerce(session: Session, scope: Scope, signal: Abor
   await terminal.step('database migrated, event schemas registered', () => prepareParts(environment));
   const key = await ensureDevelopmentKey(session, environment);
   signal.throwIfAborted();
-  const roles = await terminal.step('api, relay, orchestrator and participants, each a process of its own', () =>
+  const roles = await terminal.step('api, relay, ops, orchestrator and participants, each a process of its own', () =>
     startRoles(session, environment, scope),
   );
   const { paymentProviderUrl } = parts;
@@ -88,10 +88,11 @@ async function startRoles(
     return [name, role] as const;
   };
   const port = String(await freePort()); // the same after a crash: the clients do not look for another
-  const [[, relay], api, ...consumers] = await Promise.all([
+  const [[, relay], api, ...others] = await Promise.all([
     start('relay', 'relay'),
     start('api', 'api', { HTTP_PORT: port }),
+    start('ops', 'ops'),
     ...Object.entries(CONSUMERS).map(([name, roles]) => start(name, roles)),
   ]);
-  return { relay, others: new Map([api, ...consumers]), url: (await api[1].ready()) ?? '' };
+  return { relay, others: new Map([api, ...others]), url: (await api[1].ready()) ?? '' };
 }

@@ -3,6 +3,7 @@ import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 
 import { ROLES } from '../domain/access/api-key.ts';
 import { FERRY_VERSION } from '../kernel/version.ts';
 import { INSTANCE_STATES } from '../saga/states.ts';
+import type { AuditOptions } from './audit-command.ts';
 import { EXIT, EXIT_HELP, exitCodeOf, failureText } from './exit-codes.ts';
 import type { KeysOptions } from './keys-command.ts';
 import type { SagasOptions } from './sagas-command.ts';
@@ -61,6 +62,7 @@ function createProgram({ environment, startService }: CliDependencies, exit: (co
   addStackCommands(command, startService);
   addEventCommands(command);
   addSagaCommand(command);
+  addAuditCommand(command);
   command('test', 'run the checks and suites, or one suite: unit, integration, chaos', async () => {
     return (await import('./test-command.ts')).runTests;
   }).argument('[suite-and-files...]', 'suites, and texts that file paths must have in them');
@@ -116,7 +118,7 @@ function addStackCommands(command: AddCommand, startService: StartService): void
   command('serve', 'run the service until a signal', async () => {
     const { runServe } = await import('./serve-command.ts');
     return (session, options: ServeOptions) => runServe(session, options, startService);
-  }).option('--roles <roles>', 'api, relay, consumers, separated by commas (FERRY_ROLES)');
+  }).option('--roles <roles>', 'api, relay, ops, consumers, separated by commas (FERRY_ROLES)');
   json(
     command('config', 'print every setting with its value and meaning', async () => {
       return (await import('./config-command.ts')).runConfig;
@@ -193,6 +195,24 @@ function addSagaCommand(command: AddCommand): void {
     .addOption(new Option('--limit <n>', 'list: most to print').default(50).argParser(wholeNumber(1, 10_000)))
     .option('--offsets', 'show: find the records in Kafka too, which reads the partitions of the saga’s key')
     .option('--reason <text>', 'why: it stands in the saga’s history and in ferry.audit (actions: required)');
+}
+
+/** Who did what, and whether that is still what was written. */
+function addAuditCommand(command: AddCommand): void {
+  json(
+    command<AuditOptions>('audit', 'list who did what and why, or verify that nothing of it was changed', async () => {
+      return (await import('./audit-command.ts')).runAudit;
+    }),
+  )
+    .addArgument(new Argument('<action>', 'what to do').choices(['list', 'verify']))
+    .option('--principal <id>', 'list: who did it')
+    .option('--action <action>', 'list: what was done; `saga.` finds all that begins so')
+    .option('--subject <subject>', 'list: to what')
+    .option('--event <id>', 'list: the event that tells of it')
+    .addOption(new Option('--after <time>', 'list: RFC 3339').argParser(pointInTime))
+    .addOption(new Option('--before <time>', 'list: RFC 3339').argParser(pointInTime))
+    .addOption(new Option('--limit <n>', 'list: most to print').default(50).argParser(wholeNumber(1, 10_000)))
+    .option('--head <hash>', 'verify: a head that was printed earlier, which must be in the chain');
 }
 
 /** Whoever read our output (`| head`) has seen enough. */

@@ -1,7 +1,7 @@
 /** A saga as a page of text, each command and reply with its place in the WAL and in Kafka. */
 import type { SagaEvent, SagaFacts, SagaHistoryFacts } from '../ops/sagas.ts';
 import type { EventPlace, EventPlaces } from './event-places.ts';
-import { bold, plainTable, type Terminal } from './terminal.ts';
+import { bold, oneLine, plainTable, type Terminal } from './terminal.ts';
 
 export function printSaga(terminal: Terminal, saga: SagaFacts, places: EventPlaces): void {
   terminal.print(`${bold(`saga ${saga.id}`)}  ${saga.name} version ${saga.version}, key ${saga.key}`);
@@ -55,9 +55,4 @@ function historyRow(row: SagaHistoryFacts, places: EventPlaces): string[] {
 function placeText({ topic, partition, offset }: EventPlace, event: SagaEvent | null): string {
   if (partition !== null && offset !== null) return `${topic}/${partition}@${offset}`;
   return event?.status === 'published' ? topic : `${topic} (${event?.status ?? 'unknown'})`;
-}
-
-/** Words of participants and operators may hold anything, also what a terminal would obey. */
-function oneLine(text: string): string {
-  return text.replaceAll(/\p{Cc}+/gu, ' ');
 }

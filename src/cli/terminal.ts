@@ -73,6 +73,11 @@ export function plainTable(rows: ReadonlyArray<readonly string[]>, head?: readon
   return all.map((row) => `  ${line(row)}`.trimEnd()).join('\n');
 }
 
+/** Words of participants and operators may hold anything, also what a terminal would obey. */
+export function oneLine(text: string): string {
+  return text.replaceAll(/\p{Cc}+/gu, ' ');
+}
+
 function width(text: string): number {
   return stripVTControlCharacters(text).length;
 }

@@ -85,7 +85,7 @@ async function start(session: Session, options: UpOptions, scope: Scope, stoppin
     RoleProcess.start({
       home,
       name: 'service',
-      roles: environment.FERRY_ROLES || 'api,relay,consumers',
+      roles: environment.FERRY_ROLES || 'api,relay,ops,consumers',
       environment,
       onDeath: (exit) => terminal.note(`the service ended with ${exitText(exit)}; starting it again`),
     }),

@@ -38,9 +38,9 @@ export const VARIABLES = {
   }),
 
   // --- service
-  FERRY_ROLES: text('api,relay,consumers', {
+  FERRY_ROLES: text('api,relay,ops,consumers', {
     description:
-      'Roles that this process runs: api, relay, consumers (all of projection, sagas, order, payment, inventory, shipping), or some of these.',
+      'Roles that this process runs: api, relay, ops (looks after the data), consumers (all of projection, sagas, order, payment, inventory, shipping), or some of these.',
   }),
   FERRY_MODULES: text('', { description: 'Example modules: commerce, or empty for none.' }),
   HTTP_HOST: text('127.0.0.1', { description: 'Address that the HTTP server binds.' }),

@@ -1,4 +1,7 @@
-/** Who did what: one append-only row in the transaction of each write. */
+/**
+ * Who did what: one append-only row in the transaction of each write, which becomes a link of the audit's chain (src/audit/). What operators
+ * do is linked in the same transaction, one after the other; what applications do within seconds, so that they never wait for each other.
+ */
 import type { EventId } from '../kernel/event-id.ts';
 import type { Queryable } from '../postgres/connection.ts';
 
@@ -20,6 +23,17 @@ export interface AuditEntry {
   readonly reason?: string;
 }
 
+/**
+ * Records what an operator does, and links it. Others who do so wait until the caller's transaction (READ COMMITTED) ends: call it last.
+ */
+export async function recordOperation(tx: Queryable, actor: Actor, entry: AuditEntry): Promise<void> {
+  const { action, subject, eventId, reason = null } = entry;
+  await tx.query('select ferry.audit_operation($1, $2, $3, $4, $5, $6)', [
+    ...[actor.principal, action, subject, eventId, actor.requestId, reason],
+  ]);
+}
+
+/** Records what an application does. */
 export async function recordAudit(tx: Queryable, actor: Actor, entry: AuditEntry): Promise<void> {
   await recordAudits(tx, [{ ...entry, actor }]);
 }

@@ -9,6 +9,9 @@ export const closed = { additionalProperties: false } as const;
 export const text = (maxLength: number, description: string) =>
   Type.String({ minLength: 1, maxLength, pattern: '^[^\\u0000]*$', description });
 
+export const orNull = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T, description = '') =>
+  Type.Union([schema, Type.Null()], description === '' ? {} : { description });
+
 export const Uuid = Type.String({
   pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$',
   description: 'UUID in lower case.',
@@ -23,6 +26,11 @@ export const AmountText = Type.String({
 });
 export const CurrencyCode = Type.Enum([...CURRENCIES], { description: 'ISO 4217 code.' });
 export const Timestamp = Type.String({ description: 'RFC 3339 in UTC with microseconds.' });
+/** What a client gives as a time. */
+export const When = Type.String({
+  pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,6})?(Z|[+-]\\d\\d:\\d\\d)$',
+  description: 'RFC 3339.',
+});
 export const CustomerId = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$' });
 export const Sku = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$' });
 

@@ -8,7 +8,7 @@ import type { Queryable } from '../postgres/connection.ts';
 import type { SagaEngine } from '../saga/engine.ts';
 import type { OperatorAction } from '../saga/instance.ts';
 import { INSTANCE_STATES, STEP_STATES } from '../saga/states.ts';
-import { answers, closed, IdempotencyHeaders, Timestamp, text, Uuid, UuidV7 } from './contract.ts';
+import { answers, closed, IdempotencyHeaders, orNull, Timestamp, text, Uuid, UuidV7, When } from './contract.ts';
 import { NextCursor, PageQuery, readPage } from './cursor.ts';
 import { answerOnce } from './idempotency.ts';
 import { actorOf, type RouteDeps } from './route-deps.ts';
@@ -20,16 +20,10 @@ export interface SagaDeps {
   readonly routes: TopicRoutes;
 }
 
-const orNull = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T, description = '') =>
-  Type.Union([schema, Type.Null()], description === '' ? {} : { description });
 const StepName = Type.String({ pattern: '^[a-z][a-z0-9-]{0,62}$' });
 const SagaName = Type.String({ pattern: '^[a-z][a-z0-9-]{0,62}$' });
 const SagaKey = text(512, 'What it is about, such as an order’s id: one saga of a name a key.');
 const TraceId = orNull(Type.String(), 'W3C trace id.');
-const When = Type.String({
-  pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,6})?(Z|[+-]\\d\\d:\\d\\d)$',
-  description: 'RFC 3339.',
-});
 
 const summaryFields = {
   id: UuidV7,

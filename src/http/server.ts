@@ -10,6 +10,7 @@ import type { EventWriter } from '../outbox/event-writer.ts';
 import type { Pool } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { auditRoutes } from './audit-routes.ts';
 import { registerAuthentication } from './authentication.ts';
 import { contractRoute } from './contract-route.ts';
 import { customerRoutes } from './customer-routes.ts';
@@ -102,6 +103,7 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
   await app.register(probeRoutes({ db: deps.pool, parts: deps.parts, metricsText: deps.metricsText }));
   await app.register(contractRoute);
   await app.register(eventRoutes(routeDeps));
+  await app.register(auditRoutes(routeDeps));
   if (deps.modules.includes('commerce')) {
     await app.register(orderRoutes(routeDeps));
     await app.register(customerRoutes(routeDeps));

@@ -1,5 +1,5 @@
 /** What an operator does about keys that a consumer group has parked: see them, and release them once the cause is mended. */
-import { type Actor, recordAudit } from '../domain/audit.ts';
+import { type Actor, recordOperation } from '../domain/audit.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { EventId } from '../kernel/event-id.ts';
 import type { Pool, Queryable } from '../postgres/connection.ts';
@@ -67,7 +67,7 @@ export function releaseKey(pool: Pool, actor: Actor, request: ReleaseRequest): P
       );
     }
     const action = discard ? 'parked-key.release-and-discard' : 'parked-key.release';
-    await recordAudit(tx, actor, { action, subject: `${group}/${topic}/${request.key}`, eventId, reason });
+    await recordOperation(tx, actor, { action, subject: `${group}/${topic}/${request.key}`, eventId, reason });
     return { eventId };
   });
 }

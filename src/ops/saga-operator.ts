@@ -1,5 +1,5 @@
 /** What an operator does about a saga, with the reason in its history and in the audit, both in the transaction of the action. */
-import { type Actor, recordAudit } from '../domain/audit.ts';
+import { type Actor, recordOperation } from '../domain/audit.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import type { SagaEngine } from '../saga/engine.ts';
 import type { OperatorAction } from '../saga/instance.ts';
@@ -30,5 +30,5 @@ export async function operateSaga(
   { sagaId, action, reason }: OperatorRequest,
 ): Promise<void> {
   await engine.operate(tx, { sagaId, action, actor: actor.principal, reason });
-  await recordAudit(tx, actor, { action: `saga.${action}`, subject: `saga/${sagaId}`, eventId: null, reason });
+  await recordOperation(tx, actor, { action: `saga.${action}`, subject: `saga/${sagaId}`, eventId: null, reason });
 }

@@ -1,6 +1,5 @@
 /** The loop that runs due timers, in bounded batches, for as long as there are any. Any number of processes may run one. */
-import { backoffMs, sleep } from '../kernel/deadline.ts';
-import { coerceError } from '../kernel/errors.ts';
+import { Poller } from '../kernel/poller.ts';
 import type { Pool } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -18,46 +17,25 @@ export interface SagaTimersOptions {
   readonly pollMs?: number;
 }
 
-const FAILURE_BACKOFF = { baseMs: 500, maxMs: 30_000 };
 /** The count for the metric reads an index; every few seconds is enough for an alert. */
 const COUNT_EVERY_MS = 10_000;
 
-export class SagaTimers {
+export class SagaTimers extends Poller {
   readonly #options: SagaTimersOptions;
-  readonly #stopping = new AbortController();
-  #running: Promise<void> | null = null;
   #countedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: SagaTimersOptions) {
+    const onError = (err: Error) => options.logger.warn({ err }, 'timers of sagas cannot be run');
+    super({ turn: () => this.#turn(), onError });
     this.#options = options;
   }
 
-  /** Begins to look for due timers; does nothing the second time. */
-  start(): void {
-    this.#running ??= this.#run();
-  }
-
-  /** Resolves when the batch that runs is done. Safe before `start` and twice. */
-  async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#running;
-  }
-
   /** What is overdue after a downtime is worked off without pauses, batch after batch. */
-  async #run(): Promise<void> {
-    const { engine, pool, logger, batchSize = 100, pollMs = 500 } = this.#options;
-    const { signal } = this.#stopping;
-    for (let failures = 0; !signal.aborted; ) {
-      try {
-        const { fired, setAside } = await engine.runDueTimers(pool, batchSize);
-        await this.#countWaiting();
-        failures = 0;
-        if (fired + setAside < batchSize) await sleep(pollMs, signal);
-      } catch (error) {
-        logger.warn({ err: coerceError(error) }, 'timers of sagas cannot be run');
-        await sleep(backoffMs(failures++, FAILURE_BACKOFF.baseMs, FAILURE_BACKOFF.maxMs), signal);
-      }
-    }
+  async #turn(): Promise<number> {
+    const { engine, pool, batchSize = 100, pollMs = 500 } = this.#options;
+    const { fired, setAside } = await engine.runDueTimers(pool, batchSize);
+    await this.#countWaiting();
+    return fired + setAside < batchSize ? pollMs : 0;
   }
 
   async #countWaiting(): Promise<void> {

@@ -60,6 +60,10 @@ export interface Metrics {
   readonly sagaTimersTotal: Counter<{ result: 'fired' | 'set-aside' }>;
   /** Sagas that wait for an operator. */
   readonly sagasWaiting: Gauge<{ state: 'stuck' | 'compensation_failed' }>;
+  /** Rows of ferry.audit that have no link yet. */
+  readonly auditUnlinked: Gauge;
+  /** Links of the audit's chain; it only grows. */
+  readonly auditPosition: Gauge;
   readonly httpRequestDurationSeconds: Histogram<{
     method: string;
     route: string;
@@ -134,6 +138,8 @@ export function createMetrics(meter: Meter): Metrics {
     sagaRepliesTotal: counter('ferry_saga_replies_total', '{reply}', 'Replies to the commands of sagas'),
     sagaTimersTotal: counter('ferry_saga_timers_total', '{timer}', 'Timers of sagas that were due'),
     sagasWaiting: gauge('ferry_sagas_waiting', '{saga}', 'Sagas that wait for an operator'),
+    auditUnlinked: gauge('ferry_audit_unlinked', '{row}', 'Audit rows that are not in the chain yet'),
+    auditPosition: gauge('ferry_audit_position', '{link}', 'Length of the audit’s chain; it only grows'),
     httpRequestDurationSeconds: duration('ferry_http_request_duration_seconds', 'HTTP requests by route template'),
   };
 }
