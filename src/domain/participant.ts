@@ -11,7 +11,7 @@ import type { ConsumedEvent } from '../inbox/consumed-event.ts';
 import type { ConsumerSettings } from '../inbox/event-consumer.ts';
 import { NonRetryableError } from '../inbox/failure.ts';
 import type { AnyHandler, HandleBatch, HandlerContext } from '../inbox/handler.ts';
-import type { EventWriter, TracedEvent } from '../outbox/event-writer.ts';
+import type { EventWriter } from '../outbox/event-writer.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import { contextFromTraceparent } from '../telemetry/traces.ts';
 
@@ -52,7 +52,11 @@ export type CarryOuts<W = void> = { readonly [T in EventType]?: CarryOut<EventPa
 /** A command before it is carried out. */
 export interface BatchedCommand<P> {
   readonly type: string;
+  /** In whose order it stands. */
+  readonly aggregateId: string;
   readonly payload: P;
+  /** Null for a command that no saga sent. */
+  readonly correlation: SagaCorrelation | null;
 }
 
 /** `P`: payloads of the participant's commands; `W`: what the commands of a batch work on together, if they do. */
@@ -68,6 +72,12 @@ export interface ParticipantOptions<P, W> {
   readonly prepare?: (commands: ReadonlyArray<BatchedCommand<P>>, tx: Queryable) => Promise<W>;
   /** Comes behind the commands of a batch: writes what they did to `work`. */
   readonly finish?: (work: W, tx: Queryable) => Promise<void>;
+  /**
+   * For commands that call an outside system: how many orders' commands are carried out side by side; those of one order come one after the
+   * other. Such a command changes nothing but `work`, and that only at its end, so one that throws comes again without the others. Left
+   * out: one command after the other, and one that throws fails the batch.
+   */
+  readonly sideBySide?: number;
   readonly settings?: Partial<ConsumerSettings>;
 }
 
@@ -95,29 +105,72 @@ export function answerHeaders(correlation: SagaCorrelation | null): Record<strin
   return correlation === null ? {} : correlationHeaders(correlation);
 }
 
-/** Carries out one command after the other, and writes the answers in one statement. */
+/** Carries the commands out, and writes the answers in one statement, in the order of the commands. */
 function carryingOut<P, W>(events: EventWriter, options: ParticipantOptions<P, W>): HandleBatch<P> {
-  const { name: aggregateType, prepare, finish } = options;
+  const { name: aggregateType, prepare, finish, sideBySide } = options;
   const carryOuts = new Map(Object.entries(options.carryOuts) as ReadonlyArray<readonly [string, CarryOut<P, W>]>);
   return async (batch, tx, context) => {
     const commands = batch.map(commandOf);
     const work = (await prepare?.(commands, tx)) as W; // without `prepare` no carryOut has a `work`
-    const answers: TracedEvent[] = [];
-    for (const { type, aggregateId, payload, correlation, ...command } of commands) {
+    const carryOut = async ({ type, payload, correlation, ...command }: CommandEvent<P>) => {
       const traceparent = context.traceparent ?? command.traceparent;
       // What is written meanwhile, and the answer, continue the command's trace.
       const answer = await openTelemetry.with(contextFromTraceparent(traceparent), async () =>
         carryOuts.get(type)?.({ payload, correlation, context }, tx, work),
       );
-      if (answer === null || answer === undefined) continue;
-      answers.push({ aggregateType, aggregateId, headers: answerHeaders(correlation), traceparent, ...answer });
-    }
+      if (answer === null || answer === undefined) return null;
+      const { aggregateId } = command;
+      return { aggregateType, aggregateId, headers: answerHeaders(correlation), traceparent, ...answer };
+    };
+    const answers =
+      sideBySide === undefined
+        ? await inTurn(commands, carryOut)
+        : await sideBySideByOrder(commands, sideBySide, carryOut, ({ event }, error) => context.putBack(event, error));
     await finish?.(work, tx);
-    await events.writeMany(tx, answers, 'application');
+    await events.writeMany(
+      tx,
+      answers.filter((answer) => answer !== null),
+      'application',
+    );
   };
 }
 
-function commandOf<P>({ id, type, aggregateId, value: payload, headers, traceparent }: ConsumedEvent<P>) {
+type CommandEvent<P> = ReturnType<typeof commandOf<P>>;
+
+function commandOf<P>(event: ConsumedEvent<P>) {
+  const { id, type, aggregateId, value: payload, headers, traceparent } = event;
   if (payload === null || aggregateId === null) throw new NonRetryableError(`${type} ${id} says nothing`);
-  return { type, aggregateId, payload, correlation: correlationOf(headers), traceparent };
+  return { event, type, aggregateId, payload, correlation: correlationOf(headers), traceparent };
+}
+
+async function inTurn<C, A>(commands: readonly C[], carryOut: (command: C) => Promise<A>): Promise<A[]> {
+  const answers: A[] = [];
+  for (const command of commands) answers.push(await carryOut(command));
+  return answers;
+}
+
+/** Of an order whose command fails the later ones are not carried out; `onFailure` hears of that one. */
+async function sideBySideByOrder<C extends { readonly aggregateId: string }, A>(
+  commands: readonly C[],
+  most: number,
+  carryOut: (command: C) => Promise<A>,
+  onFailure: (command: C, error: unknown) => void,
+): Promise<Array<A | null>> {
+  const answers = new Map<C, A>();
+  const orders = Map.groupBy(commands, ({ aggregateId }) => aggregateId).values();
+  const next = async () => {
+    for (const own of orders) {
+      // one iterator for all: each order is taken by one
+      for (const command of own) {
+        try {
+          answers.set(command, await carryOut(command));
+        } catch (error) {
+          onFailure(command, error);
+          break;
+        }
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: most }, next));
+  return commands.map((command) => answers.get(command) ?? null);
 }

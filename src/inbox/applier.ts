@@ -14,7 +14,8 @@ import type { ConsumedEvent } from './consumed-event.ts';
 import { classify, type Failure, HandlerTimeoutError } from './failure.ts';
 import type { AnyHandler, HandlerContext } from './handler.ts';
 import { idempotencyKey } from './idempotency-key.ts';
-import { claim, claimParked, type ParkedKey, parkedAmong, type TopicKey } from './inbox-store.ts';
+import { claim, claimParked, type ParkedKey, parkedAmong, type TopicKey, unclaim } from './inbox-store.ts';
+import { type PutBack, PutBackEvents } from './put-back.ts';
 
 /** An event with the handler of its type, and the key in whose order it stands (null: none). */
 export interface Delivery {
@@ -23,8 +24,15 @@ export interface Delivery {
   readonly key: Buffer | null;
 }
 
+/** How many events were applied now; nothing was done of those put back. */
+export interface Applied<D extends Delivery> {
+  readonly kind: 'applied';
+  readonly applied: number;
+  readonly putBack: ReadonlyArray<PutBack<D>>;
+}
+
 export type Outcome<D extends Delivery> =
-  | { readonly kind: 'applied'; readonly applied: number }
+  | Applied<D>
   /** Nothing was done: some keys are parked, which this member did not know. */
   | { readonly kind: 'parked'; readonly keys: readonly ParkedKey[] }
   /** Nothing was done: one of the suspects' handlers failed; the others only shared their transaction. */
@@ -47,10 +55,12 @@ export interface ApplierOptions {
 }
 
 /** What was being done when something was thrown. */
-interface Progress<D> {
+interface Progress<D extends Delivery> {
   /** Events whose handler is running; all of them once it is the commit that runs, null while the inbox is asked. */
   suspects: readonly D[] | null;
   tx: ClosableTransaction | null;
+  /** What the handlers so far have put back. */
+  putBack: PutBackEvents<D>;
 }
 
 export class Applier {
@@ -73,33 +83,42 @@ export class Applier {
         deliveries.map(({ event }) => event),
         'applied',
       );
-      const applied = claimed.size;
       const fresh = deliveries.filter(({ event }) => claimed.delete(event.id)); // the first of an id that came twice
-      const parked = applied === 0 ? [] : await parkedAmong(tx, group, keysOf(fresh));
+      const parked = fresh.length === 0 ? [] : await parkedAmong(tx, group, keysOf(fresh));
       if (parked.length > 0) throw new KeysParked(parked);
-      for (const run of runsOf(fresh)) await this.#handle(run, tx, progress, { attempt, signal });
+      for (const run of runsOf(fresh)) {
+        const rest = progress.putBack.withoutOvertaking(run);
+        if (rest.length > 0) await this.#handle(rest, tx, progress, { attempt, signal });
+      }
+      const putBack = progress.putBack.of(fresh);
+      if (putBack.length > 0)
+        await unclaim(
+          tx,
+          group,
+          putBack.map(({ delivery }) => delivery.event),
+        );
       progress.suspects = deliveries;
-      return applied;
+      return { applied: fresh.length - putBack.length, putBack };
     }, over);
   }
 
   /** Applies an event that waited in the dead-letter topic, unless that was done already. Never rejects. */
   applyParked<D extends Delivery>(delivery: D, attempt: number): Promise<Outcome<D>> {
     return this.#attempt(async (tx, progress, signal) => {
-      if (!(await claimParked(tx, this.#options.group, delivery.event))) return 0;
+      if (!(await claimParked(tx, this.#options.group, delivery.event))) return { applied: 0, putBack: [] };
       await this.#handle([delivery], tx, progress, { attempt, signal });
       progress.suspects = [delivery];
-      return 1;
+      return { applied: 1, putBack: [] };
     });
   }
 
   async #attempt<D extends Delivery>(
-    work: (tx: Queryable, progress: Progress<D>, abort: AbortController) => Promise<number>,
+    work: (tx: Queryable, progress: Progress<D>, abort: AbortController) => Promise<Omit<Applied<D>, 'kind'>>,
     over?: AbortSignal,
   ): Promise<Outcome<D>> {
     const { pool } = this.#options;
     const giveUp = over === undefined ? this.#options.giveUp : AbortSignal.any([this.#options.giveUp, over]);
-    const progress: Progress<D> = { suspects: null, tx: null };
+    const progress: Progress<D> = { suspects: null, tx: null, putBack: new PutBackEvents() };
     const abort = new AbortController();
     const end = () => abort.abort(giveUp.reason);
     giveUp.addEventListener('abort', end, { once: true });
@@ -107,11 +126,12 @@ export class Applier {
     try {
       const once = (tx: Queryable) => {
         progress.suspects = null; // the whole transaction may run again, after a deadlock
+        progress.putBack = new PutBackEvents();
         return work(tx, progress, abort);
       };
       const applied = await transaction(pool, once, { signal: abort.signal });
       this.#options.failPoint('after-commit-before-offset');
-      return { kind: 'applied', applied };
+      return { kind: 'applied', ...applied };
     } catch (thrown) {
       if (thrown instanceof KeysParked) return { kind: 'parked', keys: thrown.keys };
       const committing = progress.tx === null;
@@ -134,6 +154,7 @@ export class Applier {
     { attempt, signal: abort }: { attempt: number; signal: AbortController },
   ): Promise<void> {
     const handlerTx = new ClosableTransaction(tx);
+    const { putBack } = progress;
     progress.suspects = run;
     progress.tx = handlerTx;
     const { group, handlerTimeoutMs, failPoint } = this.#options;
@@ -147,8 +168,10 @@ export class Applier {
         signal: abort.signal,
         traceparent: run.length === 1 && spans[0] !== undefined ? traceparentOf(spans[0]) : null,
         idempotencyKey: (event, operation) => idempotencyKey(group, event.id, operation),
+        putBack: (event, error) => putBack.add(run, event, error),
       });
       await orAborted(called, abort.signal); // a handler that ends after all must not be followed by the next one
+      putBack.throwIfAlone(run);
       await requireUsable(tx, handlerTx);
       failPoint('after-handler');
     } catch (error) {

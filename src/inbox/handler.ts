@@ -17,6 +17,11 @@ export interface HandlerContext {
    * another for each `operation`.
    */
   idempotencyKey(event: ConsumedEvent, operation: string): string;
+  /**
+   * For a batch: this event failed with `error`, and the others are committed without it. Nothing may have been written for it, nor for the
+   * events of its key behind it, which come again with it.
+   */
+  putBack(event: ConsumedEvent, error: unknown): void;
 }
 
 /**

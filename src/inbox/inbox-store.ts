@@ -59,6 +59,12 @@ export async function claim(
   return new Set(rows.map((row) => row.event_id));
 }
 
+/** Takes events out of the inbox again that this transaction has entered, as if it had not; others stay. */
+export async function unclaim(tx: Queryable, group: string, events: readonly InboxEntry[]): Promise<void> {
+  const values = [group, events.map(({ id }) => id), events.map(({ recordedAt }) => recordedAt)];
+  await tx.query('select ferry.inbox_unclaim($1, $2::uuid[], $3::timestamptz[])', values);
+}
+
 /** Takes a parked event to be applied; false if it was applied or discarded meanwhile. */
 export async function claimParked(tx: Queryable, group: string, { id, recordedAt }: InboxEntry): Promise<boolean> {
   const { rowCount } = await tx.query(

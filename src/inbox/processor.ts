@@ -91,7 +91,11 @@ export class Processor {
     let away: Failure | null = null;
     switch (outcome.kind) {
       case 'applied':
-        this.#count(outcome.applied, deliveries.length);
+        this.#count(outcome.applied, deliveries.length - outcome.putBack.length);
+        for (const { delivery, failure } of outcome.putBack) {
+          if (failure === null) undone.push(delivery.queued);
+          else undone.push(...this.#failed(failure, [delivery], [delivery], poisoned, queueOf));
+        }
         break;
       case 'parked':
         for (const { topic, key, eventId } of outcome.keys) {

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { ConsumedEvent } from '../../src/inbox/consumed-event.ts';
 import type { AnyHandler, HandleEvent } from '../../src/inbox/handler.ts';
 import type { Queryable } from '../../src/postgres/connection.ts';
 import { COUNTED, ConsumerLab, type Counted, type LabRecord } from '../support/consumer-lab.ts';
@@ -223,6 +224,58 @@ describe('a handler', { concurrency: 4 }, () => {
         own.toSorted((a, b) => a - b),
       );
     }
+  });
+
+  test('of batches that puts events back goes on without them, and they come again in the order of their keys', async () => {
+    const lab = await ConsumerLab.open(stack);
+    const ids: string[] = [];
+    let tries = 0; // of the one that is never possible
+    const isPossible = (n: number, attempt: number) => n !== 14 && (n % 3 !== 0 || attempt > 1);
+    const handler: AnyHandler = {
+      handleBatch: async (events: ReadonlyArray<ConsumedEvent<Counted>>, tx, { putBack, attempt }) => {
+        const waiting = new Set<string | null>();
+        for (const event of events) {
+          if (waiting.has(event.aggregateId)) continue;
+          const n = event.value?.n ?? 0;
+          if (n === 14) tries += 1;
+          if (isPossible(n, attempt)) await lab.effect(event, tx, attempt);
+          else {
+            waiting.add(event.aggregateId);
+            putBack(event, new Error('not yet'));
+          }
+        }
+      },
+    };
+    const member = lab.start({ handlers: { [COUNTED]: handler }, settings: { onPoison: 'dead-letter' } });
+    member.pause();
+    ids.push(...(await lab.send(OTHERS)));
+    await waitUntil('the records', () => member.committable().length > 0);
+    member.resume();
+    await lab.untilDeadLetters(1);
+    await lab.untilEffects(OTHERS.length - 1);
+    await lab.untilDone();
+    const [letter, ...others] = await lab.deadLetters();
+    assert.deepEqual([letter?.headers.ce_id, letter?.headers.retry_count, others], [ids[13], '2', []]);
+    assert.equal(tries, 3);
+    const effects = await lab.effects();
+    assert.equal(effects.length, OTHERS.length - 1);
+    assert.equal(new Set(effects).size, effects.length);
+    for (let key = 0; key < 10; key++) {
+      const own = await lab.effectsOf(`o${key}`);
+      assert.deepEqual(
+        own,
+        own.toSorted((a, b) => a - b),
+      );
+    }
+    const outcomes = [...(await lab.inbox()).values()];
+    assert.equal(outcomes.filter((outcome) => outcome === 'applied').length, OTHERS.length - 1);
+    assert.equal((await lab.inbox()).get(ids[13] ?? ''), 'dead-lettered');
+    // What another transaction has entered, nobody takes out again.
+    await lab.pool.query(
+      `select ferry.inbox_unclaim($1, array_agg(event_id), array_agg(recorded_at)) from ferry.inbox where consumer_group = $1`,
+      [lab.group],
+    );
+    assert.equal((await lab.inbox()).size, OTHERS.length);
   });
 
   async function createDeferred(): Promise<void> {

@@ -8,8 +8,10 @@ import { paymentParticipant } from '../../src/domain/payment/participant.ts';
 import type { PaymentProvider } from '../../src/domain/payment/provider.ts';
 import { SAGA_HEADER } from '../../src/events/saga-headers.ts';
 import { FerryError } from '../../src/kernel/errors.ts';
-import { correlation, participantLab } from '../support/participant-lab.ts';
+import { transaction } from '../../src/postgres/transaction.ts';
+import { consumed, correlation, handleBatch, participantLab } from '../support/participant-lab.ts';
 import { testPaymentProvider } from '../support/payment-provider.ts';
+import { createRandom } from '../support/random.ts';
 import { testStack } from '../support/stack.ts';
 
 const lab = await participantLab(await testStack());
@@ -259,6 +261,94 @@ describe('a provider that', () => {
       assert.equal((await statusOf(orderId)) === 'captured', taken);
     }
   });
+});
+
+describe('a batch of commands', () => {
+  const commandOf = (type: 'Capture' | 'Refund', orderId: string, step = correlation('payment')) => {
+    const payload = { orderId, customerId: 'ada', currency: 'EUR', amount: '12.50' };
+    return consumed({ type: `commerce.${type}Payment`, payload, correlation: step });
+  };
+  /** Resolves with the ids of those that were put back. */
+  const together = async (events: ReadonlyArray<ReturnType<typeof consumed>>, by = payment) => {
+    const back = new Map<string, unknown>();
+    await transaction(lab.pool, (tx) => handleBatch(by, events, tx, 1, ({ id }, error) => back.set(id, error)));
+    return back;
+  };
+
+  test('of one order has its effects in order; of many, side by side', async () => {
+    const orders = Array.from({ length: 20 }, () => ({ orderId: randomUUID(), step: correlation('payment') }));
+    const events = orders.flatMap(({ orderId, step }, index) => {
+      const captures = [commandOf('Capture', orderId, step), commandOf('Capture', orderId, step)];
+      return index % 4 === 0 ? [...captures, commandOf('Refund', orderId, step)] : captures;
+    });
+    assert.equal((await together(events)).size, 0);
+    for (const [index, { orderId, step }] of orders.entries()) {
+      const taken = index % 4 === 0 ? 0n : 1250n;
+      assert.equal(await statusOf(orderId), index % 4 === 0 ? 'refunded' : 'captured');
+      assert.deepEqual(await booked(orderId), { provider: taken, sales: -taken });
+      const { status } = (await atProvider.charge(`${step.sagaId}/payment`)) ?? {};
+      assert.equal(status, index % 4 === 0 ? 'refunded' : 'captured');
+    }
+  });
+
+  test('of which some do not reach the provider does the others; those come again, with what stands behind them', async () => {
+    const [reached, orderId, other] = [randomUUID(), randomUUID(), randomUUID()];
+    const lostStep = correlation('payment');
+    const partly: PaymentProvider = {
+      ...provider,
+      authorise: async (key, charge) => {
+        const answer = await provider.authorise(key, charge);
+        if (key.startsWith(lostStep.sagaId)) throw new FerryError('PART_UNREACHABLE', 'the answer was lost');
+        return answer;
+      },
+    };
+    const events = [
+      commandOf('Capture', reached),
+      commandOf('Capture', orderId, lostStep),
+      commandOf('Refund', orderId, lostStep),
+      commandOf('Capture', other),
+    ];
+    const back = await together(events, paymentParticipant({ ...lab.parts, provider: partly, faultPercent: 0 }));
+    assert.deepEqual([...back.keys()], [events[1]?.id]);
+    assert.equal((back.get(events[1]?.id ?? '') as FerryError).code, 'PART_UNREACHABLE');
+    assert.deepEqual([await statusOf(reached), await statusOf(other)], ['captured', 'captured']);
+    assert.equal(await statusOf(orderId), 'pending');
+    assert.deepEqual(await booked(orderId), {});
+    assert.equal((await together(events.slice(1, 3))).size, 0);
+    assert.equal(await statusOf(orderId), 'refunded');
+    assert.equal((await atProvider.charge(`${lostStep.sagaId}/payment`))?.status, 'refunded');
+  });
+
+  test('takes no command under another order’s key, which would not come in this one’s order', async () => {
+    const event = { ...commandOf('Capture', randomUUID()), aggregateId: randomUUID() };
+    await assert.rejects(together([event]), { name: 'NonRetryableError' });
+  });
+
+  test('does not wait for another one in a circle', async () => {
+    const orders = Array.from({ length: 30 }, () => ({ orderId: randomUUID(), step: correlation('payment') }));
+    const random = createRandom(7);
+    const before = await deadlocks();
+    const batches = Array.from({ length: 8 }, () =>
+      orders
+        .filter(() => random.chance(0.5))
+        .toSorted(() => (random.chance(0.5) ? 1 : -1))
+        .map(({ orderId, step }) => commandOf(random.chance(0.3) ? 'Refund' : 'Capture', orderId, step)),
+    );
+    await Promise.all(batches.map((events) => together(events)));
+    assert.equal(await deadlocks(), before);
+    for (const { orderId, step } of orders) {
+      const taken = (await atProvider.charge(`${step.sagaId}/payment`))?.status === 'captured';
+      assert.equal((await booked(orderId)).provider ?? 0n, taken ? 1250n : 0n);
+    }
+  });
+
+  async function deadlocks(): Promise<bigint> {
+    await lab.pool.query('select pg_stat_force_next_flush()');
+    const { rows } = await lab.pool.query<{ deadlocks: bigint }>(
+      'select deadlocks from pg_stat_database where datname = current_database()',
+    );
+    return rows[0]?.deadlocks ?? assert.fail();
+  }
 });
 
 test('the ledger refuses a booking that does not balance, and a second one', async () => {

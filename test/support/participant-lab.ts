@@ -77,6 +77,9 @@ export async function handleBatch(
   events: readonly ConsumedEvent[],
   tx: Queryable,
   attempt = 1,
+  onPutBack: HandlerContext['putBack'] = (_event, error) => {
+    throw error;
+  },
 ): Promise<void> {
   const type = events[0]?.type ?? '';
   const handler = participant.handlers.get(type);
@@ -87,6 +90,7 @@ export async function handleBatch(
     signal: new AbortController().signal,
     traceparent: null,
     idempotencyKey: () => randomUUID(),
+    putBack: onPutBack,
   };
   const typed = events as ReadonlyArray<ConsumedEvent<never>>;
   if (typeof handler === 'object' && 'handleBatch' in handler) return handler.handleBatch(typed, tx, context);

@@ -1,16 +1,16 @@
 /**
- * What the payment module does, each in the caller's one transaction. The provider is called while the payment's row is locked: a transaction
- * that is lost after the call is repeated with the same key, and the provider gives the same answer. What no repetition can settle is undone
+ * What the payment module does, on a book that is written in the caller's one transaction. The provider is called while the payment's row is
+ * locked: a transaction that is lost after the call is repeated with the same key, and the provider gives the same answer. What no repetition can settle is undone
  * by whoever sent the command: `refundPayment` is right whatever happened before.
  */
 
 import { NonRetryableError } from '../../inbox/failure.ts';
 import { FerryError } from '../../kernel/errors.ts';
-import type { Queryable } from '../../postgres/connection.ts';
 import { type Amount, NO_AMOUNT } from '../commerce/money.ts';
-import { bookingOf, failed, hasKey, moved, type Payment, type PaymentFailure } from './payment.ts';
+import { failed, hasKey, moved, type Payment, type PaymentFailure } from './payment.ts';
+import type { PaymentBook } from './payment-book.ts';
 import type { PaymentProvider } from './provider.ts';
-import { insertBooking, insertPayment, lockPayment, type NewPayment, updatePayment } from './repository.ts';
+import type { NewPayment } from './repository.ts';
 
 export type CaptureResult =
   | { readonly kind: 'captured'; readonly payment: Payment; readonly duplicate: boolean }
@@ -33,12 +33,12 @@ export interface CaptureOptions {
  * PART_UNREACHABLE while the provider does not answer; nothing is known then.
  */
 export async function capturePayment(
-  tx: Queryable,
+  book: PaymentBook,
   provider: PaymentProvider,
   request: NewPayment,
   options: CaptureOptions,
 ): Promise<CaptureResult> {
-  const payment = (await insertPayment(tx, request)) ?? (await lockPayment(tx, request.id));
+  const payment = book.find(request.id);
   if (!hasKey(payment, request)) return { kind: 'failed', reason: 'OTHER_KEY', payment, duplicate: false };
   checkSameCharge(payment, request);
   switch (payment.status) {
@@ -50,12 +50,12 @@ export async function capturePayment(
       return { kind: 'failed', reason: payment.failure ?? 'CANCELLED', payment, duplicate: true };
     case 'pending':
     case 'authorised':
-      return charge(tx, provider, payment, options);
+      return charge(book, provider, payment, options);
   }
 }
 
 async function charge(
-  tx: Queryable,
+  book: PaymentBook,
   provider: PaymentProvider,
   payment: Payment,
   { refuse, lastTry }: CaptureOptions,
@@ -68,12 +68,11 @@ async function charge(
         return 'PROVIDER_UNREACHABLE' as const;
       });
   if (refusal !== null) {
-    const kept = await updatePayment(tx, failed(payment, refusal));
+    const kept = book.keep(failed(payment, refusal));
     return { kind: 'failed', reason: refusal, payment: kept, duplicate: false };
   }
   const authorised = payment.status === 'pending' ? moved(payment, 'authorised') : payment;
-  const captured = await updatePayment(tx, moved(authorised, 'captured'));
-  await insertBooking(tx, captured, 'capture', bookingOf('capture', captured.amount));
+  const captured = book.keep(moved(authorised, 'captured'), 'capture');
   return { kind: 'captured', payment: captured, duplicate: false };
 }
 
@@ -97,11 +96,11 @@ export interface RefundResult {
  * provider declines what may still be on its way. Throws PART_UNREACHABLE.
  */
 export async function refundPayment(
-  tx: Queryable,
+  book: PaymentBook,
   provider: PaymentProvider,
   request: NewPayment,
 ): Promise<RefundResult> {
-  const payment = (await insertPayment(tx, request)) ?? (await lockPayment(tx, request.id));
+  const payment = book.find(request.id);
   if (!hasKey(payment, request)) {
     // Somebody else's payment stays as it is.
     return { payment, refunded: await provider.cancel(request.idempotencyKey), duplicate: false };
@@ -115,13 +114,11 @@ export async function refundPayment(
     case 'authorised': {
       // Taken all the same if the transaction that took it was lost: the ledger has not seen it.
       const refunded = await provider.cancel(payment.idempotencyKey);
-      return { payment: await updatePayment(tx, failed(payment, 'CANCELLED')), refunded, duplicate: false };
+      return { payment: book.keep(failed(payment, 'CANCELLED')), refunded, duplicate: false };
     }
     case 'captured': {
       const refunded = await provider.cancel(payment.idempotencyKey);
-      const kept = await updatePayment(tx, moved(payment, 'refunded'));
-      await insertBooking(tx, kept, 'refund', bookingOf('refund', kept.amount));
-      return { payment: kept, refunded, duplicate: false };
+      return { payment: book.keep(moved(payment, 'refunded'), 'refund'), refunded, duplicate: false };
     }
   }
 }

@@ -35,49 +35,78 @@ function paymentOf(row: PaymentRow): Payment {
 }
 
 /**
- * Inserts the payment as `pending` unless it is there; null then. Waits for a transaction that is inserting the same one, until it has ended. No index is
- * named for the conflict: of two at once, the second may meet the first in either of the two.
+ * Inserts the payments as `pending`; resolves with those that were not there. Waits for a transaction that is inserting the same one, until
+ * it has ended. No index is named for the conflict: of two at once, the second may meet the first in either of the two. All insert them in
+ * the order of their ids, so that no two wait for each other.
  */
-export async function insertPayment(tx: Queryable, payment: NewPayment): Promise<Payment | null> {
+export async function insertPayments(tx: Queryable, payments: readonly NewPayment[]): Promise<Payment[]> {
   const { rows } = await tx.query<PaymentRow>(
     `insert into payment.payments (payment_id, idempotency_key, source_system, status, customer_id, currency, amount)
-     values ($1, $2, $3, 'pending', $4, $5, $6) on conflict do nothing returning ${COLUMNS}`,
-    [payment.id, payment.idempotencyKey, payment.sourceSystem, payment.customerId, payment.currency, payment.amount],
+     select id, key, source, 'pending', customer, currency, amount
+     from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[])
+       as given (id, key, source, customer, currency, amount)
+     order by id on conflict do nothing returning ${COLUMNS}`,
+    [
+      payments.map(({ id }) => id),
+      payments.map(({ idempotencyKey }) => idempotencyKey),
+      payments.map(({ sourceSystem }) => sourceSystem),
+      payments.map(({ customerId }) => customerId),
+      payments.map(({ currency }) => currency),
+      payments.map(({ amount }) => amount),
+    ],
   );
-  return rows[0] === undefined ? null : paymentOf(rows[0]);
+  return rows.map(paymentOf);
 }
 
-/** Holds the payment until the transaction ends: whoever asks for it again meanwhile waits here. */
-export async function lockPayment(tx: Queryable, id: string): Promise<Payment> {
+/** Holds the payments until the transaction ends, in the order of their ids: whoever asks for one of them again meanwhile waits here. */
+export async function lockPayments(tx: Queryable, ids: readonly string[]): Promise<Payment[]> {
   const { rows } = await tx.query<PaymentRow>(
-    `select ${COLUMNS} from payment.payments where payment_id = $1 for update`,
-    [id],
+    `select ${COLUMNS} from payment.payments where payment_id = any ($1::uuid[]) order by payment_id for update`,
+    [ids],
   );
-  if (rows[0] === undefined) throw new Error(`payment ${id} vanished`);
-  return paymentOf(rows[0]);
+  return rows.map(paymentOf);
 }
 
-/** Writes status and failure; resolves with the payment as it is kept. */
-export async function updatePayment(tx: Queryable, payment: Payment): Promise<Payment> {
-  const { rows } = await tx.query<PaymentRow>(
-    `update payment.payments set status = $2, failure = $3, changed_at = clock_timestamp()
-     where payment_id = $1 returning ${COLUMNS}`,
-    [payment.id, payment.status, payment.failure],
+/** Writes status, failure and time of change. */
+export async function updatePayments(tx: Queryable, payments: readonly Payment[]): Promise<void> {
+  await tx.query(
+    `update payment.payments p set status = given.status, failure = given.failure, changed_at = given.changed_at
+     from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) as given (id, status, failure, changed_at)
+     where p.payment_id = given.id`,
+    [
+      payments.map(({ id }) => id),
+      payments.map(({ status }) => status),
+      payments.map(({ failure }) => failure),
+      payments.map(({ changedAt }) => changedAt),
+    ],
   );
-  if (rows[0] === undefined) throw new Error(`payment ${payment.id} vanished`);
-  return paymentOf(rows[0]);
 }
 
-/** One booking; the database refuses it a second time, and at the commit if it does not balance. */
-export async function insertBooking(
-  tx: Queryable,
-  payment: Payment,
-  booking: 'capture' | 'refund',
-  rows: readonly LedgerRow[],
-): Promise<void> {
+export interface Booking {
+  readonly kind: 'capture' | 'refund';
+  readonly payment: Payment;
+  readonly rows: readonly LedgerRow[];
+}
+
+/** The database refuses a booking a second time, and at the commit if it does not balance. */
+export async function insertBookings(tx: Queryable, bookings: readonly Booking[]): Promise<void> {
+  const entries = bookings.flatMap(({ kind, payment, rows }) => rows.map((row) => ({ kind, payment, ...row })));
   await tx.query(
     `insert into payment.ledger (payment_id, booking, account, currency, amount)
-     select $1, $2, account, $3, amount from unnest($4::text[], $5::bigint[]) as entry(account, amount)`,
-    [payment.id, booking, payment.currency, rows.map(({ account }) => account), rows.map(({ amount }) => amount)],
+     select * from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bigint[])`,
+    [
+      entries.map(({ payment }) => payment.id),
+      entries.map(({ kind }) => kind),
+      entries.map(({ account }) => account),
+      entries.map(({ payment }) => payment.currency),
+      entries.map(({ amount }) => amount),
+    ],
   );
+}
+
+/** The database's clock: RFC 3339 in UTC with microseconds. */
+export async function readClock(db: Queryable): Promise<string> {
+  const { rows } = await db.query<{ now: string }>('select clock_timestamp() as now');
+  if (rows[0] === undefined) throw new Error('the database has no clock');
+  return rows[0].now;
 }

@@ -7,9 +7,10 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import type { Delivery, Outcome } from '../../../src/inbox/applier.ts';
 import { keyId } from '../../../src/inbox/assignment.ts';
-import type { Failure } from '../../../src/inbox/failure.ts';
+import { type Failure, NonRetryableError } from '../../../src/inbox/failure.ts';
 import { KeyScheduler, type QueuedRecord, queuedRecord, type Work } from '../../../src/inbox/key-scheduler.ts';
 import { Processor, type ProcessorOptions } from '../../../src/inbox/processor.ts';
+import { PutBackEvents } from '../../../src/inbox/put-back.ts';
 import type { LogRecord } from '../../../src/kafka/log-reader.ts';
 import { FerryError } from '../../../src/kernel/errors.ts';
 import type { ResolvingDecoder } from '../../../src/registry/decoder.ts';
@@ -71,7 +72,7 @@ class Bench {
   poisonFails = false;
   keyStillParked = true;
 
-  constructor(answer: Answer = (deliveries) => ({ kind: 'applied', applied: deliveries.length })) {
+  constructor(answer: Answer = (deliveries) => ({ kind: 'applied', applied: deliveries.length, putBack: [] })) {
     const poison: ProcessorOptions['poison'] = {
       deadLetter: async (poisoned) => {
         if (this.poisonFails) throw new Error('Kafka is away');
@@ -111,6 +112,17 @@ class Bench {
 const failing =
   (kind: Failure['kind'], suspects: (deliveries: readonly Delivery[]) => readonly Delivery[]): Answer =>
   (deliveries) => ({ kind: 'failed', failure: failure(kind), suspects: suspects(deliveries) });
+/** Of which the verdict is that. */
+const errorOf = (verdict: Failure['kind']) => (verdict === 'permanent' ? new NonRetryableError('no') : new Error('no'));
+/** All but these, and what stands behind them. */
+const puttingBack =
+  (error: Error, chosen: (deliveries: readonly Delivery[]) => readonly Delivery[]): Answer =>
+  (deliveries) => {
+    const failed = new PutBackEvents<Delivery>();
+    for (const { event } of chosen(deliveries)) failed.add(deliveries, event, error);
+    const putBack = failed.of(deliveries);
+    return { kind: 'applied', applied: deliveries.length - putBack.length, putBack };
+  };
 const first = (deliveries: readonly Delivery[]) => deliveries.slice(0, 1);
 const last = (deliveries: readonly Delivery[]) => deliveries.slice(-1);
 
@@ -214,6 +226,42 @@ describe('an event that fails', () => {
   });
 });
 
+describe('events that a batch went on without', () => {
+  test('have had their try and come again after a pause, with what stands behind them', async () => {
+    const bench = new Bench(puttingBack(errorOf('transient'), first));
+    const work = workOf(record('a'), record('a'), record('b'));
+    const before = performance.now();
+    assert.deepEqual((await bench.processor.process(work)).undone, work.records.slice(0, 2));
+    assert.deepEqual(
+      work.records.map(({ suspect, failures }) => [suspect, failures]),
+      [
+        [true, 1],
+        [false, 0],
+        [false, 0],
+      ],
+    );
+    assert.ok((work.queues[0]?.notBeforeMs ?? 0) >= before + RETRY.baseMs / 2);
+    assert.equal(work.queues[1]?.notBeforeMs, 0);
+  });
+
+  test('for good are dead-lettered, and what stands behind them comes again', async () => {
+    const bench = new Bench(puttingBack(errorOf('permanent'), first));
+    const work = workOf(record('a'), record('a'), record('b'));
+    assert.deepEqual((await bench.processor.process(work)).undone, work.records.slice(1, 2));
+    assert.deepEqual(bench.deadLettered, work.records.slice(0, 1));
+  });
+
+  test('are each counted by itself', async () => {
+    const bench = new Bench(puttingBack(errorOf('transient'), (deliveries) => deliveries));
+    const work = workOf(record('a'), record('b'));
+    assert.deepEqual((await bench.processor.process(work)).undone, work.records);
+    assert.deepEqual(
+      work.records.map(({ failures }) => failures),
+      [1, 1],
+    );
+  });
+});
+
 describe('a record that cannot be read', () => {
   for (const says of ['unreadable', 'too-old', 'broken-decoder'] as const) {
     test(`(${says}) is dead-lettered, and what stands behind it in its key comes again`, async () => {
@@ -292,7 +340,7 @@ test('whatever happens, each record is applied, dead-lettered, passed over or co
   );
   const arrival = fc.record({ key: fc.constantFrom('a', 'b', 'c'), says });
   const outcome = fc.record({
-    kind: fc.constantFrom('applied', 'parked', 'failed', 'away'),
+    kind: fc.constantFrom('applied', 'put-back', 'parked', 'failed', 'away'),
     verdict: fc.constantFrom<Failure['kind']>('transient', 'permanent'),
     from: fc.nat(8),
     count: fc.integer({ min: 1, max: 3 }),
@@ -311,8 +359,13 @@ test('whatever happens, each record is applied, dead-lettered, passed over or co
             kind: 'parked',
             keys: suspects.map(({ key }) => ({ topic: 't', key: key ?? Buffer.of(), eventId: 'e' })),
           };
-        applied = deliveries;
-        return { kind: 'applied', applied: deliveries.length };
+        const failed = new PutBackEvents<Delivery>();
+        if (chosen.kind === 'put-back') {
+          for (const { event } of suspects) failed.add(deliveries, event, errorOf(chosen.verdict));
+        }
+        const putBack = failed.of(deliveries);
+        applied = deliveries.filter((one) => !putBack.some(({ delivery }) => delivery === one));
+        return { kind: 'applied', applied: applied.length, putBack };
       });
       bench.poisonFails = chosen.poisonFails;
       const work = workOf(...arrivals.map(({ key, says }) => record(key, says)));
@@ -330,7 +383,7 @@ test('whatever happens, each record is applied, dead-lettered, passed over or co
         work.records.filter((queued) => undone.includes(queued)),
       );
       for (const [i, queued] of work.records.entries()) {
-        if (!bench.deadLettered.includes(queued)) continue;
+        if (!bench.deadLettered.includes(queued) && !isApplied(queued)) continue;
         const before = work.records.slice(0, i).filter((other) => keyId(other.record) === keyId(queued.record));
         assert.ok(!before.some((other) => undone.includes(other)), 'overtaken');
       }
