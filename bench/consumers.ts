@@ -20,7 +20,7 @@ import { ordersPerCustomerSource } from '../src/domain/commerce/orders-per-custo
 import { topicRoutes } from '../src/events/routes.ts';
 import { sleep } from '../src/kernel/deadline.ts';
 import { FERRY_VERSION } from '../src/kernel/version.ts';
-import { migrate } from '../src/postgres/migrate.ts';
+import { migrate, migrationSets } from '../src/postgres/migrate.ts';
 import { storm, untilConsumed } from '../test/support/consumer-group.ts';
 import { FerryProcess } from '../test/support/processes.ts';
 import { openProof, type Proof } from '../test/support/proof.ts';
@@ -57,7 +57,7 @@ try {
     ...(stormEveryMs === null ? {} : STORM_SETTINGS),
   };
   const config = loadConfig(environment);
-  await migrate(config, ['ferry', 'commerce']);
+  await migrate(config, migrationSets('commerce'));
   await pushAllSchemas(config);
   const proof = await openProof(config);
   try {

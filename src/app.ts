@@ -4,8 +4,9 @@
  */
 import { AuditSealer } from './audit/sealer.ts';
 import type { RunningService } from './cli/service.ts';
+import { type DatabaseConfig, type DatabaseName, type Databases, databaseOf, databasesOf } from './config/databases.ts';
 import type { Config } from './config/variables.ts';
-import { CONSUMER_ROLES, commerceConsumers, connectionsOf } from './domain/commerce/consumers.ts';
+import { ANSWERS, CONSUMER_ROLES, commerceConsumers, connectionsOf } from './domain/commerce/consumers.ts';
 import { fulfilment } from './domain/commerce/fulfilment.ts';
 import { ordersPerCustomerSource } from './domain/commerce/orders-per-customer.ts';
 import type { EventEncoder } from './events/encoder.ts';
@@ -21,10 +22,11 @@ import { FerryError } from './kernel/errors.ts';
 import { armFailPoint } from './kernel/fail-point.ts';
 import { Scope } from './kernel/scope.ts';
 import { kafkaState, registryState } from './ops/part-state.ts';
+import { databaseOfConsumer, databasesInUse, parseRoles, type Role, relayPart, relaysOf } from './ops/roles.ts';
 import { createEventWriter } from './outbox/event-writer.ts';
-import { createPool, type Pool } from './postgres/connection.ts';
 import { migrationSets } from './postgres/migrate.ts';
 import { keepPartitions } from './postgres/partitions.ts';
+import { Pools } from './postgres/pools.ts';
 import { createDecoder } from './registry/decoder.ts';
 import { createEncoder } from './registry/encoder.ts';
 import { createRegistryClient } from './registry/registry-client.ts';
@@ -42,67 +44,52 @@ import { changeStreamOpener } from './wal/change-stream.ts';
 
 type ProbeSources = Omit<ProbeDeps, 'db'> & { readonly logger: Logger };
 
-/** `consumers` stands for all of the last ones. */
-const ROLES = ['api', 'relay', 'ops', ...CONSUMER_ROLES] as const;
-type Role = (typeof ROLES)[number];
-
 /** What every role is made of. */
 interface Parts {
   readonly config: Config;
+  readonly roles: ReadonlySet<Role>;
+  readonly databases: Databases;
   readonly telemetry: Telemetry;
   readonly routes: TopicRoutes;
   readonly store: SchemaStore;
-  readonly pool: Pool;
+  readonly pools: Pools;
   readonly scope: Scope;
 }
 
-/** Parses FERRY_ROLES. Throws CONFIG_INVALID. */
-export function parseRoles(text: string): Set<Role> {
-  const names = text
-    .split(',')
-    .map((name) => name.trim())
-    .filter((name) => name !== '')
-    .flatMap((name) => (name === 'consumers' ? CONSUMER_ROLES : [name]));
-  const roles = new Set(ROLES.filter((role) => names.includes(role)));
-  if (roles.size === 0 || roles.size !== new Set(names).size) {
-    const known = ['api', 'relay', 'ops', 'consumers', ...CONSUMER_ROLES].join(', ');
-    throw new FerryError(
-      'CONFIG_INVALID',
-      `FERRY_ROLES is ${JSON.stringify(text)}; it takes ${known}, separated by commas`,
-    );
-  }
-  return roles;
-}
+type Relays = ReadonlyMap<DatabaseName, Relay>;
 
 /** Starts the roles of FERRY_ROLES; resolves when they are up. */
 export async function startService(config: Config): Promise<RunningService> {
   const roles = parseRoles(config.FERRY_ROLES);
   const scope = new Scope();
   try {
+    const databases = databasesOf(config);
+    const inUse = databasesInUse(roles, databases);
     const telemetry = await startTelemetry(config, { role: [...roles].join(',') });
     scope.defer('telemetry', () => telemetry.shutdown());
-    const pool = createPool(config, 'ferry', {
-      onIdleError: (err) => telemetry.logger.warn({ err }, 'an idle connection to Postgres broke'),
-    });
-    scope.defer('Postgres pool', () => pool.end());
+    const onIdleError = (err: Error) => telemetry.logger.warn({ err }, 'an idle connection to Postgres broke');
+    const pools = new Pools({ databases, applicationName: 'ferry', settings: () => ({ onIdleError }) });
+    scope.defer('Postgres pools', () => pools.end());
     const parts: Parts = {
       config,
+      roles,
+      databases,
       telemetry,
       routes: topicRoutes(config),
       store: schemaStore(config, telemetry),
-      pool,
+      pools,
       scope,
     };
     void preloadSchemas(parts);
-    scope.defer(
-      'partitions',
-      keepPartitions(pool, (err) => telemetry.logger.warn({ err }, 'the outbox has no new partitions')),
-    );
+    for (const database of inUse) {
+      const warn = (err: unknown) => telemetry.logger.warn({ err, database }, 'the outbox has no new partitions');
+      scope.defer(`partitions of ${database}`, keepPartitions(pools.of(database), warn));
+    }
     const finished: Promise<void>[] = [];
-    const relay = roles.has('relay') ? startRelay(parts, finished) : null;
-    startConsumers(parts, roles, finished);
+    const relays = startRelays(parts, finished);
+    startConsumers(parts, finished);
     if (roles.has('ops')) startOps(parts);
-    const httpUrl = await serveHttp(parts, roles, relay);
+    const httpUrl = await serveHttp(parts, inUse, relays);
     // With another role in the process, a relay that refuses must not take that role down: readiness and the log tell of it.
     const alone = roles.size === 1;
     return { httpUrl, finished: alone ? Promise.race([...finished, never()]) : never(), stop: () => scope.close() };
@@ -130,20 +117,36 @@ async function preloadSchemas({ config, telemetry, routes, store }: Parts): Prom
   }
 }
 
-function startRelay(parts: Parts, finished: Promise<void>[]): Relay {
-  const relay = new Relay(relayOptions(parts));
-  const running = relay.run();
-  running.catch(() => {}); // the relay has logged it; `finished` tells who wants to know
-  finished.push(running);
-  parts.scope.defer('relay', () => {
-    relay.stop();
-    return running.catch(() => {});
-  });
-  return relay;
+/** `finished` gets one promise for all of them: one that refuses must not take the others down. */
+function startRelays(parts: Parts, finished: Promise<void>[]): Relays {
+  const relays = new Map<DatabaseName, Relay>();
+  const running: Promise<void>[] = [];
+  for (const name of relaysOf(parts.roles, parts.databases)) {
+    const relay = new Relay(relayOptions({ ...parts, config: parts.databases.get(name) ?? parts.config }));
+    const ended = relay.run();
+    ended.catch(() => {}); // the relay has logged it; `finished` tells who wants to know
+    relays.set(name, relay);
+    running.push(ended);
+    parts.scope.defer(`relay of ${name}`, () => {
+      relay.stop();
+      return ended.catch(() => {});
+    });
+  }
+  if (running.length > 0) {
+    const all = Promise.allSettled(running).then(() => Promise.all(running).then(() => {}));
+    all.catch(() => {});
+    finished.push(all);
+  }
+  return relays;
 }
 
 /** A relay of the configuration's name with its real ports; chaos tests put faulty ones in their place. */
-export function relayOptions({ config, telemetry, routes, store }: Omit<Parts, 'pool' | 'scope'>): RelayOptions {
+export function relayOptions({
+  config,
+  telemetry,
+  routes,
+  store,
+}: Pick<Parts, 'telemetry' | 'routes' | 'store'> & { readonly config: DatabaseConfig }): RelayOptions {
   const logger = telemetry.logger.child({ part: 'relay', relay: config.RELAY_NAME });
   const names = relayNames(config);
   const failPoint = armFailPoint(config.FERRY_FAIL_POINT);
@@ -172,25 +175,31 @@ export function relayOptions({ config, telemetry, routes, store }: Omit<Parts, '
     standbyPollMs: config.RELAY_STANDBY_POLL_MS,
     backoffMaxMs: config.RELAY_BACKOFF_MAX_MS,
     logger,
-    metrics: telemetry.metrics,
+    metrics: telemetry.metricsWith({ relay: config.RELAY_NAME }),
     tracer: telemetry.tracer,
     failPoint,
   };
 }
 
-function startConsumers(parts: Parts, roles: ReadonlySet<Role>, finished: Promise<void>[]): void {
-  const { config, telemetry, routes, store, scope } = parts;
+function startConsumers(parts: Parts, finished: Promise<void>[]): void {
+  const { config, roles, databases, telemetry, routes, store, scope } = parts;
   if (!CONSUMER_ROLES.some((role) => roles.has(role))) return;
   if (!migrationSets(config.FERRY_MODULES).includes('commerce')) return; // all the consumers there are, are that module's
   const { logger, metrics, eventTracer: tracer } = telemetry;
+  const rolesIn = (database: DatabaseName) =>
+    new Set(CONSUMER_ROLES.filter((role) => roles.has(role) && databaseOfConsumer(role, databases) === database));
   // Of their own: a consumer that waits for a connection must not keep requests waiting.
-  const pool = createPool(config, 'ferry-consumers', { max: connectionsOf(roles) });
-  scope.defer('the consumers’ Postgres pool', () => pool.end());
+  const pools = new Pools({
+    databases,
+    applicationName: 'ferry-consumers',
+    settings: (database) => ({ max: connectionsOf(rolesIn(database)) }),
+  });
+  scope.defer('the consumers’ Postgres pools', () => pools.end());
   const consumers = commerceConsumers(roles, {
     config,
     routes,
     kafka: kafkaOptions(config, 'ferry-consumers', logger.child({ part: 'consumers' })),
-    pool,
+    poolOf: (role) => pools.of(databaseOfConsumer(role, databases)),
     decoder: createDecoder({ store }),
     events: createEventWriter(encoderOf(parts), routes),
     logger,
@@ -212,11 +221,14 @@ function startConsumers(parts: Parts, roles: ReadonlySet<Role>, finished: Promis
 }
 
 /** What looks after the data while the others work; any number of processes may run it. */
-function startOps({ telemetry, pool, scope }: Parts): void {
-  const { logger, metrics } = telemetry;
-  const sealer = new AuditSealer({ db: pool, logger: logger.child({ part: 'audit-sealer' }), metrics });
-  scope.defer('audit sealer', () => sealer.stop());
-  sealer.start();
+function startOps({ databases, telemetry, pools, scope }: Parts): void {
+  const logger = telemetry.logger.child({ part: 'audit-sealer' });
+  for (const database of databases.keys()) {
+    const metrics = telemetry.metricsWith({ database });
+    const sealer = new AuditSealer({ db: pools.of(database), logger: logger.child({ database }), metrics });
+    scope.defer(`audit sealer of ${database}`, () => sealer.stop());
+    sealer.start();
+  }
 }
 
 function encoderOf({ config, store }: Pick<Parts, 'config' | 'store'>): EventEncoder {
@@ -229,30 +241,38 @@ function topicSettings(config: Config): TopicSettings {
 }
 
 /** The API where that is a role of this process, else probes where they are wanted; resolves with the API's address. */
-async function serveHttp(parts: Parts, roles: ReadonlySet<Role>, relay: Relay | null): Promise<string | undefined> {
-  const { config, telemetry, pool } = parts;
+async function serveHttp(
+  parts: Parts,
+  [first, ...others]: readonly DatabaseName[],
+  relays: Relays,
+): Promise<string | undefined> {
+  const { config, roles, telemetry, pools } = parts;
   const probes = {
-    parts: () => partStates(config, relay),
+    ownDatabases: new Map(others.map((name) => [name, pools.of(name)])),
+    parts: () => partStates(config, relays),
     metricsText: () => telemetry.metricsText(),
     logger: telemetry.logger.child({ part: 'http' }),
   };
   if (roles.has('api')) return listen(parts, await createApi(parts, probes), 'HTTP_PORT');
-  if (config.PROBE_PORT !== 0) {
+  if (config.PROBE_PORT !== 0 && first !== undefined) {
     const { createProbeServer } = await import('./http/probe-server.ts');
-    await listen(parts, await createProbeServer({ ...probes, db: pool }), 'PROBE_PORT');
+    await listen(parts, await createProbeServer({ ...probes, db: pools.of(first) }), 'PROBE_PORT');
   }
   return undefined;
 }
 
 async function createApi(parts: Parts, probes: ProbeSources): Promise<HttpServer> {
-  const { config, telemetry, routes, pool } = parts;
+  const { config, databases, telemetry, routes, pools } = parts;
   // Loaded only here: half a second of start that a relay which takes over does not have.
   const { createHttpServer } = await import('./http/server.ts');
+  const isInventoryApart = databaseOf(databases, 'inventory') !== 'main';
   return createHttpServer({
     ...probes,
     config,
-    pool,
+    pool: pools.of('main'),
+    ...(isInventoryApart ? { inventoryPool: pools.of('inventory') } : {}),
     events: createEventWriter(encoderOf(parts), routes),
+    ownerOf: ownersByTopic(parts),
     projections: gateProjections(parts),
     sagas: { engine: new SagaEngine({ ...telemetry, sagas: [fulfilment] }), routes },
     tracer: telemetry.tracer,
@@ -261,14 +281,21 @@ async function createApi(parts: Parts, probes: ProbeSources): Promise<HttpServer
   });
 }
 
+/** Which own database holds the events of an aggregatetype's topic: two outboxes could not keep the order of its keys. */
+function ownersByTopic({ databases, routes }: Parts): (aggregateType: string) => DatabaseName | null {
+  const owners = new Map<string, DatabaseName>();
+  for (const [name, { own }] of databases) if (own !== undefined) owners.set(routes.topicOf(ANSWERS[own]), name);
+  return (aggregateType) => owners.get(routes.tryTopicOf(aggregateType) ?? '') ?? null;
+}
+
 /** How reads wait until a projection has come to their position. Kafka is first spoken to when one does. */
-function gateProjections({ config, telemetry, routes, pool, scope }: Parts): Projections {
+function gateProjections({ config, telemetry, routes, pools, scope }: Parts): Projections {
   const { metrics } = telemetry;
   const logger = telemetry.logger.child({ part: 'position-gate' });
   const { group: groupId, topics } = ordersPerCustomerSource(routes, config.TOPIC_PREFIX);
   const openGroup = async () =>
     GroupProgress.open({ kafka: kafkaOptions(config, 'ferry-api', logger), groupId, topics });
-  const gate = new PositionGate({ db: pool, relay: config.RELAY_NAME, openGroup, logger, metrics });
+  const gate = new PositionGate({ db: pools.of('main'), relay: config.RELAY_NAME, openGroup, logger, metrics });
   scope.defer('position gate', () => gate.close());
   return { ordersPerCustomer: gate.untilApplied };
 }
@@ -282,9 +309,10 @@ function listen({ config, scope }: Parts, server: HttpServer, variable: 'HTTP_PO
 }
 
 /** What of the world outside this process is within reach; none of it is needed to take an order in. */
-async function partStates(config: Config, relay: Relay | null): Promise<Record<string, PartState>> {
+async function partStates(config: Config, relays: Relays): Promise<Record<string, PartState>> {
   const [kafka, registry] = await Promise.all([kafkaState(config), registryState(config)]);
-  return { kafka, registry, ...(relay === null ? {} : { relay: relayReadiness(relay.status) }) };
+  const states = [...relays].map(([name, { status }]) => [relayPart(name), relayReadiness(status)] as const);
+  return { kafka, registry, ...Object.fromEntries(states) };
 }
 
 /** A relay that waits for a part or stands by is no reason to refuse requests: what is written meanwhile is published later. */

@@ -1,10 +1,11 @@
 /** `./ferry audit`: who did what and why, and whether what is written there is what was written. Exit code 1 if it is not. */
 import { type ChainReport, verifyChain } from '../audit/verify.ts';
+import type { DatabaseName } from '../config/databases.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { type AuditFacts, listAudit } from '../ops/audit-log.ts';
 import { createPool, type Pool } from '../postgres/connection.ts';
 import { EXIT } from './exit-codes.ts';
-import { type CommonOptions, requireAddress, type Session, sessionConfig } from './session.ts';
+import { type CommonOptions, requireDatabase, type Session, sessionConfig } from './session.ts';
 import { green, oneLine, plainTable, red } from './terminal.ts';
 
 export interface AuditOptions extends CommonOptions {
@@ -16,12 +17,13 @@ export interface AuditOptions extends CommonOptions {
   readonly before?: string;
   readonly limit: number;
   readonly head?: string;
+  /** Each has an audit of its own. */
+  readonly database: DatabaseName;
 }
 
 /** Throws INVALID_REQUEST naming an option that is no hash or no UUID. */
 export async function runAudit(session: Session, options: AuditOptions, [action]: readonly string[]): Promise<number> {
-  const config = sessionConfig(session);
-  requireAddress(config, 'DATABASE_URL');
+  const config = requireDatabase(sessionConfig(session), options.database);
   checked(options, 'head', /^[0-9a-f]{64}$/, 'the 64 hexadecimal digits that `./ferry audit verify` printed');
   checked(options, 'event', /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/, 'the id of an event, a UUID');
   const pool = createPool(config, 'ferry audit', { max: 1 });

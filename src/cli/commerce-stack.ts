@@ -3,6 +3,7 @@
  * and the measurements run on it.
  */
 import { join } from 'node:path';
+import { OWN_DATABASE_NAMES } from '../config/databases.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/variables.ts';
 import type { EmbeddedPart } from '../embedded/part.ts';
@@ -12,6 +13,9 @@ import { ensureDevelopmentKey, prepareParts } from './development.ts';
 import { startEmbeddedParts } from './embedded-parts.ts';
 import { RoleProcess } from './role-process.ts';
 import { type CommonOptions, type Environment, openSession, partsEnvironment, type Session } from './session.ts';
+
+/** `apart`: payment, inventory and shipping have a database of their own each. */
+export type DatabaseLayout = 'one' | 'apart';
 
 export interface CommerceStack {
   readonly config: Config;
@@ -44,6 +48,9 @@ export function commerceSession(
     ...outer.environment,
     ...environment,
     DATABASE_URL: undefined,
+    PAYMENT_DATABASE_URL: undefined,
+    INVENTORY_DATABASE_URL: undefined,
+    SHIPPING_DATABASE_URL: undefined,
     KAFKA_BROKERS: undefined,
     SCHEMA_REGISTRY_URL: undefined,
     PAYMENT_PROVIDER_URL: undefined,
@@ -56,18 +63,24 @@ export function commerceSession(
 }
 
 /** Empties the home and starts everything in it; `scope` stops it. Throws PART_UNREACHABLE with the end of a log, or the signal's reason. */
-export async function startCommerce(session: Session, scope: Scope, signal: AbortSignal): Promise<CommerceStack> {
+export async function startCommerce(
+  session: Session,
+  scope: Scope,
+  signal: AbortSignal,
+  layout: DatabaseLayout = 'one',
+): Promise<CommerceStack> {
   const { home, terminal } = session;
   await home.claim();
   scope.defer('the home', () => home.release());
   home.deleteData();
   const parts = await terminal.step('Postgres 18, Kafka 4.3 and the schema registry, on free ports', (update) =>
-    startEmbeddedParts(session, { progress: update }, 'commerce'),
+    startEmbeddedParts(session, { progress: update, ownDatabases: ownDatabasesOf(layout) }, 'commerce'),
   );
   scope.defer('the embedded parts', () => parts.stop());
   const environment: Environment = { ...partsEnvironment(session), LOG_FORMAT: 'json' };
   const config = loadConfig(environment);
-  await terminal.step('database migrated, event schemas registered', () => prepareParts(environment));
+  const migrated = layout === 'one' ? 'database migrated' : 'a database for each participant, migrated';
+  await terminal.step(`${migrated}, event schemas registered`, () => prepareParts(environment));
   const key = await ensureDevelopmentKey(session, environment);
   signal.throwIfAborted();
   const roles = await terminal.step('api, relay, ops, orchestrator and participants, each a process of its own', () =>
@@ -75,6 +88,10 @@ export async function startCommerce(session: Session, scope: Scope, signal: Abor
   );
   const { paymentProviderUrl } = parts;
   return { config, key, ...roles, paymentProvider: parts.part('payment-provider'), paymentProviderUrl };
+}
+
+export function ownDatabasesOf(layout: DatabaseLayout): readonly string[] {
+  return layout === 'apart' ? OWN_DATABASE_NAMES : [];
 }
 
 async function startRoles(

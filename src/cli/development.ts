@@ -1,18 +1,19 @@
-/** What `up` and `demo` do around the parts: bring database and registry to this version, and make a key to use the API with. */
+/** What `up` and `demo` do around the parts: bring databases and registry to this version, and make a key to use the API with. */
 import { writeFileSync } from 'node:fs';
+import { databaseOf, databasesOf } from '../config/databases.ts';
 import { loadConfig } from '../config/load.ts';
 import { hashApiKey } from '../domain/access/api-key.ts';
 import { findStock, receiveStock } from '../domain/inventory/repository.ts';
 import { createPool } from '../postgres/connection.ts';
 import { transaction } from '../postgres/transaction.ts';
-import { migrateDatabase } from './migrate-command.ts';
+import { migrateDatabases } from './migrate-command.ts';
 import { pushAllSchemas } from './schemas-command.ts';
 import type { Environment, Session } from './session.ts';
 import { bold, cyan, dim, plainTable } from './terminal.ts';
 
 export async function prepareParts(environment: Environment): Promise<void> {
   const config = loadConfig(environment);
-  await migrateDatabase(config);
+  await migrateDatabases(config);
   await pushAllSchemas(config);
 }
 
@@ -33,7 +34,9 @@ export async function ensureDevelopmentKey(session: Session, environment: Enviro
 
 /** The article that the printed lines order, so that the order is fulfilled; nothing if it is there already. */
 export async function stockExampleArticle(environment: Environment): Promise<void> {
-  const pool = createPool(loadConfig(environment), 'ferry-cli', { max: 1 });
+  const config = loadConfig(environment);
+  const databases = databasesOf(config);
+  const pool = createPool(databases.get(databaseOf(databases, 'inventory')) ?? config, 'ferry-cli', { max: 1 });
   try {
     await transaction(pool, async (tx) => {
       if ((await findStock(tx, EXAMPLE_ARTICLE)) === null) {

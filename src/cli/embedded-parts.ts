@@ -8,7 +8,7 @@ import { runSql } from './sql-runner.ts';
 /** The home must be claimed; `modules` is FERRY_MODULES, whose outside systems are started with the parts. Throws as `startEmbeddedStack` does. */
 export function startEmbeddedParts(
   session: Session,
-  extra: Pick<EmbeddedStackOptions, 'progress' | 'onDeath'> = {},
+  extra: Pick<EmbeddedStackOptions, 'progress' | 'onDeath' | 'ownDatabases'> = {},
   modules = '',
 ): Promise<EmbeddedStack> {
   const config = loadConfig(session.environment);

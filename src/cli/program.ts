@@ -1,5 +1,6 @@
 /** The command line: which commands there are, what they take, and what their exit codes mean. */
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { OWN_DATABASE_NAMES } from '../config/databases.ts';
 import { ROLES } from '../domain/access/api-key.ts';
 import { FERRY_VERSION } from '../kernel/version.ts';
 import { INSTANCE_STATES } from '../saga/states.ts';
@@ -10,6 +11,8 @@ import type { SagasOptions } from './sagas-command.ts';
 import type { ServeOptions } from './serve-command.ts';
 import type { StartService } from './service.ts';
 import { type CommonOptions, type Environment, openSession, type Session } from './session.ts';
+
+const DATABASE_NAMES = ['main', ...OWN_DATABASE_NAMES];
 
 export interface CliDependencies {
   readonly environment: Environment;
@@ -94,6 +97,7 @@ function addStackCommands(command: AddCommand, startService: StartService): void
         .default(0.1)
         .argParser(share),
     )
+    .addOption(databasesOption().default('one'))
     .option('--keep', 'leave everything running');
   json(
     command('bench', 'measure how many sagas a second, and how long each takes, with the proof of it', async () => {
@@ -108,17 +112,18 @@ function addStackCommands(command: AddCommand, startService: StartService): void
     );
   command('up', 'start the embedded parts and the service', async () => (await import('./up-command.ts')).runUp)
     .option('--detach', 'return when all is up, leave it running')
-    .option('--fresh', 'delete the data of this home first');
+    .option('--fresh', 'delete the data of this home first')
+    .addOption(databasesOption());
   command('down', 'stop what `up` started', async () => (await import('./down-command.ts')).runDown);
   json(
-    command('status', 'is each part reachable, and how far is the relay', async () => {
+    command('status', 'is each part reachable, and how far is each relay', async () => {
       return (await import('./status-command.ts')).runStatus;
     }),
   );
   command('serve', 'run the service until a signal', async () => {
     const { runServe } = await import('./serve-command.ts');
     return (session, options: ServeOptions) => runServe(session, options, startService);
-  }).option('--roles <roles>', 'api, relay, ops, consumers, separated by commas (FERRY_ROLES)');
+  }).option('--roles <roles>', 'api, relay, ops, consumers, or some of each, separated by commas (FERRY_ROLES)');
   json(
     command('config', 'print every setting with its value and meaning', async () => {
       return (await import('./config-command.ts')).runConfig;
@@ -146,7 +151,7 @@ function addEventCommands(command: AddCommand): void {
     .option('--topic <topic>', 'only this topic')
     .option('--from-beginning', 'begin with the oldest event');
   json(
-    command('migrate', 'bring the database to this version', async () => {
+    command('migrate', 'bring each database to this version', async () => {
       return (await import('./migrate-command.ts')).runMigrate;
     }),
   );
@@ -172,6 +177,7 @@ function addEventCommands(command: AddCommand): void {
     }),
   )
     .addArgument(new Argument('<action>', 'what to do').choices(['reset']))
+    .addOption(new Option('--database <name>', 'whose relay').choices(DATABASE_NAMES).default('main'))
     .requiredOption('--reason <text>', 'why: it stands in ferry.relay_epoch');
 }
 
@@ -205,6 +211,7 @@ function addAuditCommand(command: AddCommand): void {
     }),
   )
     .addArgument(new Argument('<action>', 'what to do').choices(['list', 'verify']))
+    .addOption(new Option('--database <name>', 'whose audit').choices(DATABASE_NAMES).default('main'))
     .option('--principal <id>', 'list: who did it')
     .option('--action <action>', 'list: what was done; `saga.` finds all that begins so')
     .option('--subject <subject>', 'list: to what')
@@ -213,6 +220,13 @@ function addAuditCommand(command: AddCommand): void {
     .addOption(new Option('--before <time>', 'list: RFC 3339').argParser(pointInTime))
     .addOption(new Option('--limit <n>', 'list: most to print').default(50).argParser(wholeNumber(1, 10_000)))
     .option('--head <hash>', 'verify: a head that was printed earlier, which must be in the chain');
+}
+
+function databasesOption(): Option {
+  return new Option(
+    '--databases <layout>',
+    'apart: payment, inventory and shipping have a database of their own',
+  ).choices(['one', 'apart']);
 }
 
 /** Whoever read our output (`| head`) has seen enough. */

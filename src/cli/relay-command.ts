@@ -1,17 +1,19 @@
 /** `./ferry relay reset`: what an operator does after the relay refused to go on. */
+import type { DatabaseName } from '../config/databases.ts';
 import { SerialClient } from '../postgres/serial-client.ts';
 import { relayNames } from '../relay/names.ts';
 import { resetRelay } from '../relay/reset.ts';
-import { type CommonOptions, requireAddress, type Session, sessionConfig } from './session.ts';
+import { type CommonOptions, requireDatabase, type Session, sessionConfig } from './session.ts';
 
 export interface RelayOptions extends CommonOptions {
+  /** Whose relay. */
+  readonly database: DatabaseName;
   readonly reason: string;
 }
 
-/** Throws CONFLICT while the relay runs. */
-export async function runRelayReset(session: Session, { reason }: RelayOptions): Promise<void> {
-  const config = sessionConfig(session);
-  requireAddress(config, 'DATABASE_URL');
+/** Throws CONFLICT while the relay runs, INVALID_REQUEST if there is no such database. */
+export async function runRelayReset(session: Session, { database, reason }: RelayOptions): Promise<void> {
+  const config = requireDatabase(sessionConfig(session), database);
   const names = relayNames(config);
   const client = await SerialClient.connect(config, 'ferry relay reset', () => {});
   try {

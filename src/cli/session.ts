@@ -3,6 +3,14 @@
  * runs in that home.
  */
 import { join, resolve } from 'node:path';
+import {
+  type DatabaseConfig,
+  type DatabaseName,
+  databasesOf,
+  OWN_DATABASE_NAMES,
+  OWN_DATABASES,
+  variableOf,
+} from '../config/databases.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/variables.ts';
 import { Home } from '../embedded/home.ts';
@@ -43,11 +51,17 @@ export function openSession(environment: Environment, options: CommonOptions): S
 
 /** The environment by which a process reaches the home's parts; what is set by hand wins. */
 export function partsEnvironment(session: Session): Environment {
-  const { postgresUrl, kafkaBrokers, registryUrl, paymentProviderUrl } = session.home.addresses();
+  const { postgresUrl, ownDatabaseUrls, kafkaBrokers, registryUrl, paymentProviderUrl } = session.home.addresses();
   const { DATABASE_URL, KAFKA_BROKERS, SCHEMA_REGISTRY_URL, PAYMENT_PROVIDER_URL } = session.environment;
+  const own = OWN_DATABASE_NAMES.map((name) => {
+    const variable = OWN_DATABASES[name];
+    // the home's databases belong together: beside another main one those of its participants would be strangers
+    return [variable, session.environment[variable] || (DATABASE_URL ? undefined : ownDatabaseUrls?.[name])];
+  });
   return {
     ...session.environment,
     DATABASE_URL: DATABASE_URL || postgresUrl,
+    ...Object.fromEntries(own),
     KAFKA_BROKERS: KAFKA_BROKERS || kafkaBrokers,
     SCHEMA_REGISTRY_URL: SCHEMA_REGISTRY_URL || registryUrl,
     PAYMENT_PROVIDER_URL: PAYMENT_PROVIDER_URL || paymentProviderUrl,
@@ -57,6 +71,15 @@ export function partsEnvironment(session: Session): Environment {
 /** The configuration with which a command speaks to the parts. Throws CONFIG_INVALID. */
 export function sessionConfig(session: Session): Config {
   return loadConfig(partsEnvironment(session));
+}
+
+/** The database that `--database` names. Throws PART_UNREACHABLE, or INVALID_REQUEST if the participant has none of its own. */
+export function requireDatabase(config: Config, database: DatabaseName): DatabaseConfig {
+  requireAddress(config, 'DATABASE_URL');
+  const found = databasesOf(config).get(database);
+  if (found !== undefined) return found;
+  const problem = `${database} has no database of its own: ${variableOf(database)} is not set`;
+  throw new FerryError('INVALID_REQUEST', `--database is ${database}, and ${problem}`);
 }
 
 /** The address of a part. Throws PART_UNREACHABLE when none is set and the home has none either. */

@@ -1,4 +1,5 @@
 /** `./ferry up`: the embedded parts and the service for development, in the foreground or behind a supervisor process. */
+import { databasesOf } from '../config/databases.ts';
 import { loadConfig } from '../config/load.ts';
 import { type ChildExit, exitText } from '../embedded/child.ts';
 import type { EmbeddedPart } from '../embedded/part.ts';
@@ -7,10 +8,11 @@ import { backoffMs, sleep } from '../kernel/deadline.ts';
 import { describeError, FerryError } from '../kernel/errors.ts';
 import { Scope } from '../kernel/scope.ts';
 import { migrationSets } from '../postgres/migrate.ts';
+import { type DatabaseLayout, ownDatabasesOf } from './commerce-stack.ts';
 import { detach } from './detach.ts';
 import { prepareParts, printAccess, stockExampleArticle, writeDevelopmentAccess } from './development.ts';
 import { startEmbeddedParts } from './embedded-parts.ts';
-import { untilRelayAtWork } from './readiness.ts';
+import { untilRelaysAtWork } from './readiness.ts';
 import { RoleProcess } from './role-process.ts';
 import { type CommonOptions, type Environment, partsEnvironment, type Session } from './session.ts';
 import { onStopSignal } from './signals.ts';
@@ -20,13 +22,16 @@ const RELAY_TIMEOUT_MS = 15_000;
 export interface UpOptions extends CommonOptions {
   readonly detach?: boolean;
   readonly fresh?: boolean;
+  /** Left out: as the home has it; a new one keeps all in one. */
+  readonly databases?: DatabaseLayout;
 }
 
 export async function runUp(session: Session, options: UpOptions): Promise<void> {
   const owner = session.home.owner();
   if (owner !== undefined) throw alreadyRunning(session, owner.pid);
   if (options.detach === true) {
-    await detach(session, options.fresh === true ? ['--fresh'] : []);
+    const layout = options.databases === undefined ? [] : ['--databases', options.databases];
+    await detach(session, [...(options.fresh === true ? ['--fresh'] : []), ...layout]);
     printAccess(session);
     return;
   }
@@ -63,11 +68,12 @@ async function start(session: Session, options: UpOptions, scope: Scope, stoppin
   if (options.fresh === true) home.deleteData();
   const { HTTP_PORT } = loadConfig(session.environment);
   const modules = session.environment.FERRY_MODULES ?? 'commerce';
+  const ownDatabases = ownDatabasesOf(layoutOf(session, options));
   const httpPort = await choosePort('HTTP_PORT', HTTP_PORT, portOf(home.addresses().httpUrl));
   const stack = await terminal.step('starting Postgres, Kafka and the schema registry', (update) =>
     startEmbeddedParts(
       session,
-      { progress: update, onDeath: (part, exit) => void revive(part, exit, stopping, terminal.note) },
+      { progress: update, ownDatabases, onDeath: (part, exit) => void revive(part, exit, stopping, terminal.note) },
       modules,
     ),
   );
@@ -92,9 +98,29 @@ async function start(session: Session, options: UpOptions, scope: Scope, stoppin
   );
   scope.defer('the service', () => service.stop());
   const httpUrl = await service.ready();
-  if (httpUrl !== null) await untilRelayAtWork(httpUrl, RELAY_TIMEOUT_MS, stopping);
+  const databases = [...databasesOf(loadConfig(environment)).keys()];
+  if (httpUrl !== null) await untilRelaysAtWork(httpUrl, databases, RELAY_TIMEOUT_MS, stopping);
   home.saveAddresses({ ...home.addresses(), ...(httpUrl === null ? {} : { httpUrl }) });
   await writeDevelopmentAccess(session, environment);
+}
+
+/** Data cannot be moved from one layout to the other by starting anew. Throws CONFLICT, or INVALID_REQUEST where Postgres is not this home's. */
+function layoutOf({ home, environment }: Session, { databases }: UpOptions): DatabaseLayout {
+  const { postgresUrl, ownDatabaseUrls } = home.addresses();
+  const kept: DatabaseLayout = ownDatabaseUrls === undefined ? 'one' : 'apart';
+  if (databases === undefined || databases === kept) return kept;
+  if (environment.DATABASE_URL) {
+    throw new FerryError(
+      'INVALID_REQUEST',
+      `--databases is for the embedded Postgres; set PAYMENT_DATABASE_URL and the like`,
+    );
+  }
+  if (postgresUrl === undefined) return databases;
+  const what = kept === 'one' ? 'everything in one database' : 'a database for each participant';
+  throw new FerryError(
+    'CONFLICT',
+    `${home.directory} has ${what}; \`./ferry up --fresh --databases ${databases}\` begins anew`,
+  );
 }
 
 /** Starts a part that died until it runs again. */

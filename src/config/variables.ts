@@ -23,6 +23,13 @@ export const VARIABLES = {
     description: 'Postgres, 15 or newer, wal_level=logical. Unset: the embedded one.',
     secret: true,
   }),
+  PAYMENT_DATABASE_URL: optional({
+    description:
+      'A database of payment’s own, with an outbox and a relay of its own. Unset: payment is in DATABASE_URL’s.',
+    secret: true,
+  }),
+  INVENTORY_DATABASE_URL: optional({ description: 'As PAYMENT_DATABASE_URL, for inventory.', secret: true }),
+  SHIPPING_DATABASE_URL: optional({ description: 'As PAYMENT_DATABASE_URL, for shipping.', secret: true }),
   KAFKA_BROKERS: optional({
     description: 'Kafka bootstrap servers, host:port, separated by commas. Unset: the embedded one.',
   }),

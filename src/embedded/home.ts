@@ -16,6 +16,8 @@ export interface RecordedProcess extends ProcessIdentity {
 /** How to reach a stack; kept after it ended, so that the next start prefers the same ports. */
 export interface StackAddresses {
   readonly postgresUrl?: string;
+  /** Of participants that have a database of their own in this stack's Postgres, by name; left out: all is in one. */
+  readonly ownDatabaseUrls?: Readonly<Record<string, string>>;
   readonly kafkaBrokers?: string;
   readonly registryUrl?: string;
   readonly paymentProviderUrl?: string;

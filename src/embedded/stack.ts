@@ -20,6 +20,8 @@ export interface EmbeddedStackOptions {
   readonly postgres: boolean;
   readonly kafka: boolean;
   readonly registry: boolean;
+  /** Who has a database of its own in the Postgres, beside the common one. */
+  readonly ownDatabases?: readonly string[];
   /** Of the commerce example; left out: not started. */
   readonly paymentProvider?: boolean;
   /** Ports; 0 (and left out) takes the one used before in this home, else a free one. */
@@ -35,6 +37,8 @@ export interface EmbeddedStackOptions {
 export interface EmbeddedStack {
   /** Set for the parts that were started. */
   readonly postgresUrl?: string;
+  /** By the names of `ownDatabases`. */
+  readonly ownDatabaseUrls?: Readonly<Record<string, string>>;
   readonly kafkaBrokers?: string;
   readonly registryUrl?: string;
   readonly paymentProviderUrl?: string;
@@ -46,6 +50,7 @@ export interface EmbeddedStack {
 
 const DATABASE = 'ferry';
 const REGISTRY_DATABASE = 'apicurio';
+const ownDatabase = (name: string) => `${DATABASE}_${name}`;
 const STOP_ORDER: readonly PartName[] = ['payment-provider', 'registry', 'kafka', 'postgres'];
 
 /**
@@ -53,7 +58,7 @@ const STOP_ORDER: readonly PartName[] = ['payment-provider', 'registry', 'kafka'
  * stopped. Throws PART_MISSING, PART_UNREACHABLE, PORT_TAKEN, HOME_UNUSABLE.
  */
 export async function startEmbeddedStack(options: EmbeddedStackOptions): Promise<EmbeddedStack> {
-  const { home, progress = () => {}, onDeath = () => {} } = options;
+  const { home, progress = () => {}, onDeath = () => {}, ownDatabases = [] } = options;
   const ports = await choosePorts(options);
   const parts = new Map<PartName, EmbeddedPart>();
   const add = (recipe: PartRecipe) => {
@@ -74,7 +79,8 @@ export async function startEmbeddedStack(options: EmbeddedStackOptions): Promise
   };
   const postgresThenRegistry = async () => {
     await postgres?.start();
-    if (postgres !== undefined) await ensureDatabases(home, ports.postgres, options.sql);
+    const databases = [DATABASE, REGISTRY_DATABASE, ...ownDatabases.map(ownDatabase)];
+    if (postgres !== undefined) await ensureDatabases(home, ports.postgres, databases, options.sql);
     await registry?.start();
   };
   const started = await Promise.allSettled([postgresThenRegistry(), kafka?.start(), provider?.start()]);
@@ -86,6 +92,12 @@ export async function startEmbeddedStack(options: EmbeddedStackOptions): Promise
 
   const addresses: StackAddresses = {
     ...(postgres && { postgresUrl: postgresUrl(home, ports.postgres, DATABASE) }),
+    ...(postgres &&
+      ownDatabases.length > 0 && {
+        ownDatabaseUrls: Object.fromEntries(
+          ownDatabases.map((name) => [name, postgresUrl(home, ports.postgres, ownDatabase(name))]),
+        ),
+      }),
     ...(kafka && { kafkaBrokers: `127.0.0.1:${ports.kafka}` }),
     ...(registry && { registryUrl: registryUrl(ports.registry) }),
     ...(provider && { paymentProviderUrl: paymentProviderUrl(ports['payment-provider']) }),
@@ -127,10 +139,10 @@ function registryStorage(home: Home, port: number) {
 }
 
 /** CREATE DATABASE knows no IF NOT EXISTS; nobody else makes databases in a cluster that this process has just started. */
-async function ensureDatabases(home: Home, port: number, sql: SqlRunner): Promise<void> {
+async function ensureDatabases(home: Home, port: number, databases: readonly string[], sql: SqlRunner): Promise<void> {
   const url = postgresUrl(home, port, 'postgres');
   const existing = new Set((await sql(url, 'select datname as name from pg_database')).map(({ name }) => name));
-  for (const database of [DATABASE, REGISTRY_DATABASE]) {
+  for (const database of databases) {
     if (!existing.has(database)) await sql(url, `create database ${database}`);
   }
 }

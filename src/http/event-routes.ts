@@ -58,6 +58,7 @@ export function eventRoutes(deps: RouteDeps): FastifyPluginCallbackTypebox {
       (request, reply) =>
         answerOnce(deps.idempotency, request, reply, async (tx) => {
           const { id, ...event } = request.body;
+          refuseForeign(deps, event.aggregateType);
           const given = id === undefined ? event : { ...event, id: id as EventId };
           const written = await deps.events.write(tx, given, 'client');
           await recordAudit(tx, actorOf(request), {
@@ -90,4 +91,12 @@ export function eventRoutes(deps: RouteDeps): FastifyPluginCallbackTypebox {
     );
     done();
   };
+}
+
+/** The events of a topic keep their order only as long as one outbox holds them all. */
+function refuseForeign(deps: RouteDeps, aggregateType: string): void {
+  const owner = deps.ownerOf(aggregateType);
+  if (owner === null) return;
+  const problem = `events of ${aggregateType} are written in the database of ${owner} alone`;
+  throw new FerryError('INVALID_REQUEST', `aggregateType: ${problem}`, { details: { field: 'aggregateType' } });
 }

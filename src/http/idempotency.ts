@@ -27,6 +27,8 @@ export interface Idempotency {
   /** HMAC key. */
   readonly secret: Buffer;
   readonly ttlHours: number;
+  /** Whether answers tell their position: it is one of the main database's WAL, or means nothing to who brings it back. */
+  readonly tellsPosition: boolean;
 }
 
 /** Refusals that the same request would meet again: their answers are stored. Others may end differently later. */
@@ -68,7 +70,7 @@ export async function answerOnce(
   });
 
   if (replayed) reply.header('idempotency-replayed', 'true');
-  if (answer.status < 400) await tellPosition(reply, idempotency.pool);
+  if (answer.status < 400 && idempotency.tellsPosition) await tellPosition(reply, idempotency.pool);
   if (answer.location !== null) reply.header('location', answer.location);
   const type = answer.status < 400 ? 'application/json; charset=utf-8' : PROBLEM_TYPE;
   reply.code(answer.status).header('content-type', type).send(answer.body);

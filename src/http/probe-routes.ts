@@ -15,7 +15,10 @@ const ReadinessSchema = Type.Object({
 export type PartState = Static<typeof PartSchema>;
 
 export interface ProbeDeps {
+  /** The database without which nothing works here. */
   readonly db: Queryable;
+  /** Participants' own databases that this process works with too, by name: without one of them the rest goes on. */
+  readonly ownDatabases?: ReadonlyMap<string, Queryable>;
   /**
    * The states of the parts that only the composition root knows (Kafka, registry, relay, consumers). A part without which no request
    * can be answered is `down` when it is away; others are `degraded`.
@@ -53,10 +56,11 @@ export function probeRoutes(deps: ProbeDeps): FastifyPluginCallbackTypebox {
         },
       },
       async (_request, reply) => {
-        const [outbox, others] = await Promise.all([outboxState(deps.db), otherStates(deps.parts)]);
-        const parts = { ...outbox, ...others };
-        const states = Object.values(parts).map(({ state }) => state);
-        const status = STATES.findLast((state) => states.includes(state)) ?? 'ok';
+        const own = [...(deps.ownDatabases ?? [])].map(([name, db]) => ownOutboxState(name, db));
+        const states = await Promise.all([outboxState(deps.db), ...own, otherStates(deps.parts)]);
+        const parts: Record<string, PartState> = Object.assign({}, ...states);
+        const worst = new Set(Object.values(parts).map(({ state }) => state));
+        const status = STATES.findLast((state) => worst.has(state)) ?? 'ok';
         return reply.code(status === 'down' ? 503 : 200).send({ status, parts });
       },
     );
@@ -92,6 +96,16 @@ async function outboxState(db: Queryable): Promise<Record<string, PartState>> {
   } catch {
     return { postgres: { state: 'down', detail: 'does not answer' } };
   }
+}
+
+async function ownOutboxState(name: string, db: Queryable): Promise<Record<string, PartState>> {
+  const states = Object.entries(await outboxState(db));
+  return Object.fromEntries(
+    states.map(([part, { state, detail }]) => [
+      `${part}-${name}`,
+      { state: state === 'down' ? 'degraded' : state, ...(detail === undefined ? {} : { detail }) },
+    ]),
+  );
 }
 
 async function otherStates(parts: ProbeDeps['parts']): Promise<Readonly<Record<string, PartState>>> {

@@ -15,6 +15,8 @@ export interface Projections {
 export interface RouteDeps {
   readonly pool: Pool;
   readonly events: EventWriter;
+  /** See HttpDeps. */
+  readonly ownerOf: (aggregateType: string) => string | null;
   readonly idempotency: Idempotency;
   readonly projections: Projections;
   /** The server is to stop: what is held back is answered now. */

@@ -36,7 +36,11 @@ export interface HttpDeps extends Omit<ProbeDeps, 'db'> {
     'HTTP_BODY_LIMIT_BYTES' | 'IDEMPOTENCY_KEY_TTL_HOURS' | 'IDEMPOTENCY_KEY_SECRET' | 'RELAY_NAME'
   >;
   readonly pool: Pool;
+  /** Of inventory's own database, where stock is then kept; left out: it is in the main one. */
+  readonly inventoryPool?: Pool;
   readonly events: EventWriter;
+  /** The participant in whose own database events of an aggregatetype are written, and nowhere else; null: it is the main one. */
+  readonly ownerOf?: (aggregateType: string) => string | null;
   readonly projections: Projections;
   /** Left out: this process knows no sagas, and has no routes for them. */
   readonly sagas?: SagaDeps;
@@ -94,13 +98,15 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
     projections: deps.projections,
     stopping: signalStop(app),
     relayName: deps.config.RELAY_NAME,
+    ownerOf: deps.ownerOf ?? (() => null),
     idempotency: {
       pool: deps.pool,
       secret: await idempotencySecret(deps),
       ttlHours: deps.config.IDEMPOTENCY_KEY_TTL_HOURS,
+      tellsPosition: true,
     },
   };
-  await app.register(probeRoutes({ db: deps.pool, parts: deps.parts, metricsText: deps.metricsText }));
+  await app.register(probeRoutes({ ...deps, db: deps.pool }));
   await app.register(contractRoute);
   await app.register(eventRoutes(routeDeps));
   await app.register(auditRoutes(routeDeps));
@@ -108,12 +114,19 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
     await app.register(orderRoutes(routeDeps));
     await app.register(customerRoutes(routeDeps));
     await app.register(orderTotalsRoutes(routeDeps));
-    await app.register(stockRoutes(routeDeps));
+    await app.register(stockRoutes(stockDeps(routeDeps, deps.inventoryPool)));
     await app.register(orderStreamRoutes(routeDeps, deps.logger));
   }
   if (deps.sagas !== undefined) await app.register(sagaRoutes(routeDeps, deps.sagas));
   purgeRegularly(app, deps);
   return app;
+}
+
+/** Stock, its idempotency keys and its audit rows are in one database; keys of the API are looked up in the main one all the same. */
+function stockDeps(deps: RouteDeps, inventoryPool: Pool | undefined): RouteDeps {
+  if (inventoryPool === undefined) return deps;
+  const idempotency = { ...deps.idempotency, pool: inventoryPool, tellsPosition: false };
+  return { ...deps, pool: inventoryPool, idempotency };
 }
 
 /** The client's id where it can stand in logs as it is. */
@@ -165,9 +178,12 @@ async function idempotencySecret({ config, pool }: HttpDeps): Promise<Buffer> {
 }
 
 /** Expired answers are deleted once a minute while the server runs; whatever fails is tried again the next minute. */
-function purgeRegularly(app: FastifyInstance, { pool, logger }: HttpDeps): void {
+function purgeRegularly(app: FastifyInstance, { pool, inventoryPool, logger }: HttpDeps): void {
+  const purge = (db: Pool) =>
+    purgeExpired(db, PURGE_LIMIT).catch((err: unknown) => logger.warn({ err }, 'expired idempotency keys remain'));
   const timer = setInterval(() => {
-    purgeExpired(pool, PURGE_LIMIT).catch((err: unknown) => logger.warn({ err }, 'expired idempotency keys remain'));
+    void purge(pool);
+    if (inventoryPool !== undefined) void purge(inventoryPool);
   }, PURGE_INTERVAL_MS);
   timer.unref();
   app.addHook('onClose', (_app, done) => {

@@ -5,7 +5,8 @@
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import pg from 'pg';
-import type { Config } from '../config/variables.ts';
+import { type DatabaseConfig, variableOf } from '../config/databases.ts';
+import type { VariableName } from '../config/variables.ts';
 import { FerryError } from '../kernel/errors.ts';
 
 /** What a statement can be run on: a pool, a client, or the transaction that a caller passes in. */
@@ -16,17 +17,19 @@ export interface Queryable {
 /** A pool, for those who only pass it on: pg itself is imported in this folder alone. */
 export type Pool = pg.Pool;
 
-export type ConnectionSettings = Pick<Config, 'DATABASE_URL' | 'POSTGRES_TLS'>;
+/** `own` says which variable the address came from. */
+export type ConnectionSettings = Pick<DatabaseConfig, 'DATABASE_URL' | 'POSTGRES_TLS' | 'own'>;
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const KEEPALIVE_DELAY_MS = 10_000;
 
 /**
  * Configuration of a client. `applicationName` is what pg_stat_activity shows.
- * Throws CONFIG_INVALID if DATABASE_URL is missing or says something that Ferry would silently ignore.
+ * Throws CONFIG_INVALID, naming the variable, if the address is missing or says something that Ferry would silently ignore.
  */
 export function clientConfig(config: ConnectionSettings, applicationName: string): pg.ClientConfig {
-  const url = parseDatabaseUrl(config.DATABASE_URL);
+  const variable = variableOf(config.own);
+  const url = parseDatabaseUrl(variable, config.DATABASE_URL);
   // postgres:///db?host=/run/postgresql is libpq's way to name a socket directory
   const host =
     url.searchParams.get('host') ?? (decodeURIComponent(url.hostname.replace(/^\[|\]$/g, '')) || 'localhost');
@@ -37,7 +40,7 @@ export function clientConfig(config: ConnectionSettings, applicationName: string
     user: decodeURIComponent(url.username) || undefined,
     password: decodeURIComponent(url.password) || undefined,
     database: decodeURIComponent(url.pathname.slice(1)) || undefined,
-    ssl: tlsOptions(config.POSTGRES_TLS, host, url.searchParams.get('sslrootcert')),
+    ssl: tlsOptions(config.POSTGRES_TLS, host, url.searchParams.get('sslrootcert'), variable),
     application_name: applicationName,
     // Timestamps and bytea are read as text: their form must not depend on a server's, a database's or a role's settings.
     options: `-c timezone=UTC -c datestyle=ISO -c bytea_output=hex${own === null ? '' : ` ${own}`}`,
@@ -50,7 +53,8 @@ export function clientConfig(config: ConnectionSettings, applicationName: string
 
 const URL_PARAMETERS = new Set(['host', 'options', 'sslrootcert', 'sslmode']);
 
-function parseDatabaseUrl(text: string | undefined): URL {
+function parseDatabaseUrl(variable: VariableName, text: string | undefined): URL {
+  const invalidUrl = (problem: string) => invalid(variable, problem);
   let url: URL;
   try {
     // An empty host is legal for libpq and not for WHATWG URLs.
@@ -68,8 +72,8 @@ function parseDatabaseUrl(text: string | undefined): URL {
   return url;
 }
 
-function invalidUrl(problem: string): FerryError {
-  return new FerryError('CONFIG_INVALID', `DATABASE_URL ${problem}`, { details: { variable: 'DATABASE_URL' } });
+function invalid(variable: VariableName, problem: string, cause?: unknown): FerryError {
+  return new FerryError('CONFIG_INVALID', `${variable} ${problem}`, { cause, details: { variable } });
 }
 
 /** Sockets and loopback addresses; nothing else may go without TLS by itself. */
@@ -78,9 +82,10 @@ export function isLoopback(host: string): boolean {
 }
 
 function tlsOptions(
-  setting: Config['POSTGRES_TLS'],
+  setting: ConnectionSettings['POSTGRES_TLS'],
   host: string,
   rootCertificate: string | null,
+  variable: VariableName,
 ): pg.ClientConfig['ssl'] {
   if (setting === 'off' || (setting === 'auto' && isLoopback(host))) return false;
   try {
@@ -89,14 +94,7 @@ function tlsOptions(
       ...(rootCertificate === null ? {} : { ca: readFileSync(rootCertificate, 'utf8') }),
     };
   } catch (cause) {
-    throw new FerryError(
-      'CONFIG_INVALID',
-      `DATABASE_URL names the sslrootcert ${rootCertificate}, which cannot be read`,
-      {
-        cause,
-        details: { variable: 'DATABASE_URL' },
-      },
-    );
+    throw invalid(variable, `names the sslrootcert ${rootCertificate}, which cannot be read`, cause);
   }
 }
 

@@ -6,14 +6,20 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
+import { type DatabaseConfig, OWN_DATABASE_NAMES, type OwnDatabaseName, variableOf } from '../config/databases.ts';
 import type { Config } from '../config/variables.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { clientConfig } from './connection.ts';
+import { describeSharing } from './own-database.ts';
 import { ensureInboxPartitions, ensurePartitions } from './partitions.ts';
 import { ferryErrorOf } from './sqlstate.ts';
 
-/** `ferry` is the product, `commerce` the example module; each is a folder of migrations/. */
-export type MigrationSet = 'ferry' | 'commerce';
+/**
+ * `ferry` is the product and belongs into every database; `commerce` is the example module's orders, the others are those of its participants
+ * that may have a database of their own. Each is a folder of migrations/.
+ */
+const MIGRATION_SETS = ['ferry', 'commerce', ...OWN_DATABASE_NAMES] as const;
+export type MigrationSet = 'ferry' | 'commerce' | OwnDatabaseName;
 
 export interface Migration {
   readonly set: MigrationSet;
@@ -32,19 +38,19 @@ export type MigrationStep =
   | { readonly kind: 'publication'; readonly name: string };
 
 export type MigrateSettings = Pick<
-  Config,
-  'DATABASE_URL' | 'POSTGRES_TLS' | 'PUBLICATION_NAME' | 'INBOX_RETENTION_DAYS'
+  DatabaseConfig,
+  'DATABASE_URL' | 'POSTGRES_TLS' | 'PUBLICATION_NAME' | 'INBOX_RETENTION_DAYS' | 'own'
 >;
 
 const MIGRATIONS_DIR = join(import.meta.dirname, '..', '..', 'migrations');
 /** Key of the advisory lock: the bytes of `ferry` and `mig`. Locks of Ferry that depend on data use other keys. */
 const MIGRATION_LOCK = '7378429400505477479';
 
-/** The sets that a configuration asks for: `ferry`, and the example modules of FERRY_MODULES. Throws CONFIG_INVALID. */
+/** The sets of a database that holds everything: `ferry`, and those of the example modules of FERRY_MODULES. Throws CONFIG_INVALID. */
 export function migrationSets(modules: Config['FERRY_MODULES']): MigrationSet[] {
   const sets = new Set<MigrationSet>(['ferry']);
   for (const name of modules.split(',').map((item) => item.trim())) {
-    if (name === 'commerce') sets.add(name);
+    if (name === 'commerce') for (const set of MIGRATION_SETS) sets.add(set);
     else if (name !== '') {
       throw new FerryError(
         'CONFIG_INVALID',
@@ -76,7 +82,8 @@ export async function readMigrations(set: MigrationSet, directory = MIGRATIONS_D
 /**
  * Applies what is missing, then makes the publication and the partitions of the coming days. Returns the steps taken; `onStep` hears
  * of each as it happens. Running it again changes nothing but adding new days. Throws MIGRATION_CHANGED if a file that was applied
- * has changed or a new one is numbered below the newest applied, PART_UNREACHABLE if the database cannot be reached.
+ * has changed or a new one is numbered below the newest applied, CONFIG_INVALID if what should be a participant's own database is another's,
+ * PART_UNREACHABLE if the database cannot be reached.
  */
 export async function migrate(
   config: MigrateSettings,
@@ -93,14 +100,18 @@ export async function migrate(
   try {
     await client.connect();
     await client.query('select pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    const sharing = await describeSharing(client, config.own);
+    if (sharing !== null)
+      throw new FerryError('CONFIG_INVALID', sharing, { details: { variable: variableOf(config.own) } });
     await client.query(BOOTSTRAP);
+    await followMoved(client);
     for (const set of sets) await applySet(client, set, report);
     await ensurePublication(client, config.PUBLICATION_NAME, report);
     const created =
       (await ensurePartitions(client)) + (await ensureInboxPartitions(client, config.INBOX_RETENTION_DAYS));
     if (created > 0) report({ kind: 'partitions', created });
   } catch (error) {
-    throw ferryErrorOf(error) ?? error;
+    throw ferryErrorOf(error, variableOf(config.own)) ?? error;
   } finally {
     await client.end().catch(() => {}); // ends the session, and the lock with it
   }
@@ -117,6 +128,20 @@ const BOOTSTRAP = `
     applied_at timestamptz not null default clock_timestamp(),
     primary key (set, number)
   );`;
+
+/** A file may move to another set as it is; where it was applied before, it was. */
+async function followMoved(client: pg.Client): Promise<void> {
+  const files = (await Promise.all(MIGRATION_SETS.map((set) => readMigrations(set)))).flat();
+  await client.query(
+    `update ferry.schema_migration applied set set = file.set
+     from unnest($1::text[], $2::int[], $3::text[], $4::text[]) as file(set, number, name, checksum)
+     where applied.set <> file.set and (applied.number, applied.name, applied.checksum) = (file.number, file.name, file.checksum)`,
+    [
+      ...[files.map(({ set }) => set), files.map(({ number }) => number)],
+      ...[files.map(({ name }) => name), files.map(({ checksum }) => checksum)],
+    ],
+  );
+}
 
 async function applySet(client: pg.Client, set: MigrationSet, report: (step: MigrationStep) => void): Promise<void> {
   const migrations = await readMigrations(set);

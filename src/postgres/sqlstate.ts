@@ -2,6 +2,7 @@
  * What Postgres's error codes mean to Ferry: which may be retried, and which are errors of our own table. Class `OX` is ours: the
  * triggers and functions of migrations/ferry raise it (classes beginning with I–Z are free for implementations, SQL:2016 part 2 §24.1).
  */
+import type { VariableName } from '../config/variables.ts';
 import { type ErrorCode, FerryError } from '../kernel/errors.ts';
 
 /** Raised by our own SQL; the message comes from there, names no payload, and carries the remedy as HINT. */
@@ -12,7 +13,7 @@ const OWN: Readonly<Record<string, ErrorCode>> = {
   OX004: 'EVENT_MALFORMED',
 };
 
-/** Codes of Postgres that say something to Ferry's users; the message is ours, for Postgres's may quote values. */
+/** Codes of Postgres that say something to Ferry's users; the message is ours, for Postgres's may quote values. `$address` is a variable's name. */
 const FOREIGN: Readonly<Record<string, { code: ErrorCode; message: string }>> = {
   '22007': { code: 'INVALID_REQUEST', message: 'a date or time cannot be read' },
   '22008': { code: 'INVALID_REQUEST', message: 'a date or time does not exist' },
@@ -21,9 +22,9 @@ const FOREIGN: Readonly<Record<string, { code: ErrorCode; message: string }>> = 
     code: 'INVALID_REQUEST',
     message: 'a JSON text holds a character that Postgres cannot store, such as U+0000',
   },
-  '28000': { code: 'PART_UNREACHABLE', message: 'Postgres refuses the user of DATABASE_URL' },
-  '28P01': { code: 'PART_UNREACHABLE', message: 'Postgres refuses the user or the password of DATABASE_URL' },
-  '3D000': { code: 'PART_UNREACHABLE', message: 'the database of DATABASE_URL does not exist' },
+  '28000': { code: 'PART_UNREACHABLE', message: 'Postgres refuses the user of $address' },
+  '28P01': { code: 'PART_UNREACHABLE', message: 'Postgres refuses the user or the password of $address' },
+  '3D000': { code: 'PART_UNREACHABLE', message: 'the database of $address does not exist' },
   '53300': { code: 'OVERLOADED', message: 'Postgres has no connection left' },
   '55P03': { code: 'OVERLOADED', message: 'a lock was not free in time' },
   '57014': { code: 'OVERLOADED', message: 'a statement took longer than its time-out' },
@@ -54,8 +55,11 @@ export function isRetryableTransaction(error: unknown): boolean {
   return RETRYABLE_TRANSACTION.has(sqlStateOf(error) ?? '');
 }
 
-/** The FerryError that a database error stands for, or undefined where it is none of ours and must stay what it is. */
-export function ferryErrorOf(error: unknown): FerryError | undefined {
+/**
+ * The FerryError that a database error stands for, or undefined where it is none of ours and must stay what it is. `address` is the variable
+ * that names the database.
+ */
+export function ferryErrorOf(error: unknown, address: VariableName = 'DATABASE_URL'): FerryError | undefined {
   if (error instanceof FerryError) return error;
   if (!(error instanceof Error)) return undefined;
   const state = sqlStateOf(error);
@@ -69,13 +73,15 @@ export function ferryErrorOf(error: unknown): FerryError | undefined {
     return new FerryError('CONFLICT', 'an event with this id is already in the outbox', { cause: error });
   }
   if (state !== undefined && FOREIGN[state] !== undefined) {
-    return new FerryError(FOREIGN[state].code, FOREIGN[state].message, { cause: error });
+    const { code, message } = FOREIGN[state];
+    return new FerryError(code, message.replace('$address', address), { cause: error });
   }
+  const server = address === 'DATABASE_URL' ? 'Postgres' : `the Postgres of ${address}`;
   if (isCertificateError(error)) {
-    return new FerryError('PART_UNREACHABLE', 'Postgres’s TLS certificate is not accepted', { cause: error });
+    return new FerryError('PART_UNREACHABLE', `the TLS certificate of ${server} is not accepted`, { cause: error });
   }
   if (isConnectionError(error))
-    return new FerryError('PART_UNREACHABLE', 'Postgres cannot be reached', { cause: error });
+    return new FerryError('PART_UNREACHABLE', `${server} cannot be reached`, { cause: error });
   return undefined;
 }
 

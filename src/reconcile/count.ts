@@ -9,11 +9,12 @@ import { FerryError } from '../kernel/errors.ts';
 import { parseLsn } from '../kernel/lsn.ts';
 import { readEventTopics } from '../outbox/event-topics.ts';
 import type { Pool } from '../postgres/connection.ts';
-import { countIntegrity, type IntegrityReport, type PublishedRecord } from './integrity.ts';
+import { countIntegrity, type IntegrityReport, type LedgerRow, type PublishedRecord } from './integrity.ts';
 import { readLedger } from './ledger.ts';
 
 export interface CountSources {
-  readonly pool: Pool;
+  /** Of the databases whose outboxes are counted, together: the topics may hold nothing but what is in one of them. */
+  readonly outboxes: readonly Pool[];
   /** Reads under read_committed, up to a high watermark. */
   readonly log: Pick<LogReader, 'ranges' | 'read'>;
   /** Whether Kafka has the topic; one to which nothing was sent yet does not exist. */
@@ -26,16 +27,23 @@ export interface CountSources {
 const READ_TIMEOUT_MS = 90_000;
 
 /**
- * Counts all events of the outbox. The ends of the topics are taken before the snapshot of the outbox, so that under load no record is
+ * Counts all events of the outboxes. The ends of the topics are taken before the snapshot of any outbox, so that under load no record is
  * without its row; what is committed and not yet published counts as missing, so wait for quiet where that matters. Rejects when a part
  * cannot be read to the end: a count is whole or none.
  */
 export async function countEvents(sources: CountSources): Promise<IntegrityReport> {
+  const { outboxes, routes } = sources;
+  const topics = new Set<string>();
+  for (const pool of outboxes) for (const topic of await readEventTopics(pool, routes)) topics.add(topic);
   const ranges: PartitionRange[] = [];
-  for (const topic of await readEventTopics(sources.pool, sources.routes)) {
+  for (const topic of topics) {
     if (await sources.topicExists(topic)) ranges.push(...(await sources.log.ranges(topic)));
   }
-  return countIntegrity(readLedger(sources.pool), readRecords(sources, ranges));
+  return countIntegrity(readLedgers(outboxes), readRecords(sources, ranges));
+}
+
+async function* readLedgers(outboxes: readonly Pool[]): AsyncGenerator<LedgerRow> {
+  for (const pool of outboxes) yield* readLedger(pool);
 }
 
 async function* readRecords(

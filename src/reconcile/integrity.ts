@@ -1,5 +1,5 @@
 /**
- * The counting behind "no loss, no duplicate, in order per aggregate, all decodable": the outbox, which is the ledger, against the
+ * The counting behind "no loss, no duplicate, in order per aggregate, all decodable": the outbox, which is the ledger (or several of them), against the
  * records in Kafka. Every proof that Ferry gives (the demo, the chaos tests, `./ferry status`) is this one function; it is itself tested
  * on histories with planted faults. Events are named by id and place only, for keys and payloads may be personal data.
  */

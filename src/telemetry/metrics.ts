@@ -2,7 +2,7 @@
  * Every metric of Ferry: name, unit and meaning, in one table. Labels take values from closed sets only; a topic, an aggregate or an
  * error's text is never a label, because writers choose those and each new value is a new time series.
  */
-import type { Counter, Gauge, Histogram, Meter } from '@opentelemetry/api';
+import type { Attributes, Counter, Gauge, Histogram, Meter } from '@opentelemetry/api';
 import type { ErrorCode } from '../kernel/errors.ts';
 
 /** The way of an event through the relay; each is named for what has just been done. */
@@ -71,16 +71,29 @@ export interface Metrics {
   }>;
 }
 
-/** Makes every instrument on the given meter; the names, units and meanings are part of Ferry's interface. */
-export function createMetrics(meter: Meter): Metrics {
-  const gauge = (name: string, unit: string, description: string) => meter.createGauge(name, { unit, description });
-  const counter = (name: string, unit: string, description: string) => meter.createCounter(name, { unit, description });
-  const duration = (name: string, description: string) =>
-    meter.createHistogram(name, {
-      unit: 's',
-      description,
-      advice: { explicitBucketBoundaries: DURATION_BOUNDARIES },
-    });
+/**
+ * Makes every instrument on the given meter; the names, units and meanings are part of Ferry's interface. Every value gets the `labels`: those
+ * who are several in a process, as relays are, have metrics of the same names and are told apart by them.
+ */
+export function createMetrics(meter: Meter, labels: Attributes = {}): Metrics {
+  const gauge = (name: string, unit: string, description: string): Gauge => {
+    const instrument = meter.createGauge(name, { unit, description });
+    return { record: (value, given, context) => instrument.record(value, { ...given, ...labels }, context) };
+  };
+  const counter = (name: string, unit: string, description: string): Counter => {
+    const instrument = meter.createCounter(name, { unit, description });
+    return { add: (value, given, context) => instrument.add(value, { ...given, ...labels }, context) };
+  };
+  const histogram = (
+    name: string,
+    unit: string,
+    description: string,
+    explicitBucketBoundaries: number[],
+  ): Histogram => {
+    const instrument = meter.createHistogram(name, { unit, description, advice: { explicitBucketBoundaries } });
+    return { record: (value, given, context) => instrument.record(value, { ...given, ...labels }, context) };
+  };
+  const duration = (name: string, description: string) => histogram(name, 's', description, DURATION_BOUNDARIES);
   return {
     recordsLagMax: gauge('ferry_records_lag_max', '{record}', 'Unread records of the furthest-behind partition'),
     slotLagBytes: gauge('ferry_slot_lag_bytes', 'By', 'WAL between the slot’s confirmed position and the server’s'),
@@ -99,11 +112,7 @@ export function createMetrics(meter: Meter): Metrics {
     ),
     publishedEventsTotal: counter('ferry_published_events_total', '{event}', 'Events committed to Kafka'),
     publishedBytesTotal: counter('ferry_published_bytes_total', 'By', 'Encoded bytes of the events committed to Kafka'),
-    batchEvents: meter.createHistogram('ferry_batch_events', {
-      unit: '{event}',
-      description: 'Events in one Kafka transaction',
-      advice: { explicitBucketBoundaries: BATCH_BOUNDARIES },
-    }),
+    batchEvents: histogram('ferry_batch_events', '{event}', 'Events in one Kafka transaction', BATCH_BOUNDARIES),
     errorsTotal: counter('ferry_errors_total', '{error}', 'Errors by code and by where they were met'),
     reconnectsTotal: counter('ferry_reconnects_total', '{reconnect}', 'Connections made anew to a part'),
     deadLetteredEventsTotal: counter('ferry_dead_lettered_events_total', '{event}', 'Events dead-lettered, by cause'),

@@ -129,6 +129,6 @@ describe('telemetry', () => {
       const caught = texts.find((text) => text.includes(CANARY));
       assert.equal(caught, undefined, what);
     }
-    assert.match(metricsTexts.join(), /^ferry_published_events_total [1-9]/m);
+    assert.match(metricsTexts.join(), /^ferry_published_events_total\{relay="\w+"\} [1-9]/m);
   });
 });

@@ -199,9 +199,10 @@ describe('demo', { timeout: 240_000 }, () => {
     assert.equal(code, 0, stderr);
     const lines = stdout.trim().split('\n');
     assert.equal(lines.length, 1);
-    const { seconds, outboxRows, published, completed, compensated, ...proof } = JSON.parse(lines[0] ?? '');
+    const { seconds, outboxRows, outboxes, published, completed, compensated, ...proof } = JSON.parse(lines[0] ?? '');
     assert.ok(seconds > 0 && outboxRows > 1_000);
     assert.equal(published, outboxRows);
+    assert.deepEqual(outboxes, { main: outboxRows });
     assert.ok(completed > 0 && compensated > 0);
     assert.equal(completed + compensated, 96);
     assert.deepEqual(proof, {

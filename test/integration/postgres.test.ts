@@ -2,10 +2,12 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, describe, it } from 'node:test';
+import { migrateDatabases } from '../../src/cli/migrate-command.ts';
 import { runSql } from '../../src/cli/sql-runner.ts';
+import { loadConfig } from '../../src/config/load.ts';
 import type { FerryError } from '../../src/kernel/errors.ts';
 import { createPool, type Queryable } from '../../src/postgres/connection.ts';
-import { migrate } from '../../src/postgres/migrate.ts';
+import { migrate, migrationSets } from '../../src/postgres/migrate.ts';
 import { partitionDaysAhead } from '../../src/postgres/partitions.ts';
 import { ferryErrorOf, sqlStateOf } from '../../src/postgres/sqlstate.ts';
 import { transaction } from '../../src/postgres/transaction.ts';
@@ -34,10 +36,10 @@ describe('migrate', () => {
       PUBLICATION_NAME: 'ferry_other',
       INBOX_RETENTION_DAYS: 30,
     };
-    const runs = await Promise.all([1, 2, 3].map(() => migrate(config, ['ferry', 'commerce'])));
+    const runs = await Promise.all([1, 2, 3].map(() => migrate(config, migrationSets('commerce'))));
     const working = runs.filter((steps) => steps.length > 0);
     assert.equal(working.length, 1);
-    assert.deepEqual(await migrate(config, ['ferry', 'commerce']), []);
+    assert.deepEqual(await migrate(config, migrationSets('commerce')), []);
     const publications = await runSql(
       config.DATABASE_URL,
       `select p.pubname, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, t.schemaname || '.' || t.tablename as table
@@ -66,6 +68,52 @@ describe('migrate', () => {
     await migrate(config, ['ferry']);
     await runSql(config.DATABASE_URL, `update ferry.schema_migration set checksum = 'other' where number = 1`);
     await assert.rejects(migrate(config, ['ferry']), { code: 'MIGRATION_CHANGED' });
+  });
+
+  it('knows a file that has moved to another set, whether or not its new set is asked for', async () => {
+    const config = {
+      DATABASE_URL: await emptyDatabase(),
+      POSTGRES_TLS: 'auto' as const,
+      PUBLICATION_NAME: 'ferry_outbox',
+      INBOX_RETENTION_DAYS: 30,
+    };
+    await migrate(config, migrationSets('commerce'));
+    const moved = `where name in ('0100_payment.sql', '0110_inventory.sql', '0120_shipping.sql')`;
+    await runSql(config.DATABASE_URL, `update ferry.schema_migration set set = 'commerce' ${moved}`);
+    assert.deepEqual(await migrate(config, ['ferry', 'commerce', 'inventory', 'shipping']), []);
+    const sets = await runSql(config.DATABASE_URL, `select set from ferry.schema_migration ${moved} order by number`);
+    assert.deepEqual(sets, [{ set: 'payment' }, { set: 'inventory' }, { set: 'shipping' }]);
+  });
+
+  it('gives a participant’s own database its tables and the outbox, and refuses one that is not its own', async () => {
+    const main = await emptyDatabase();
+    const own = await emptyDatabase();
+    const environment = { DATABASE_URL: main, PAYMENT_DATABASE_URL: own, FERRY_MODULES: 'commerce' };
+    const steps = await migrateDatabases(loadConfig(environment));
+    assert.ok(steps.some(({ database, kind }) => database === 'payment' && kind === 'publication'));
+    assert.deepEqual(await migrateDatabases(loadConfig(environment)), []);
+    const schemasOf = async (url: string) => {
+      const rows = await runSql(
+        url,
+        `select nspname from pg_namespace where nspname in ('ferry', 'commerce', 'payment', 'inventory', 'shipping') order by 1`,
+      );
+      return rows.map(({ nspname }) => nspname);
+    };
+    assert.deepEqual(await schemasOf(main), ['commerce', 'ferry', 'inventory', 'shipping']);
+    assert.deepEqual(await schemasOf(own), ['ferry', 'payment']);
+
+    const alias = new URL(main);
+    alias.searchParams.set('options', '-c statement_timeout=0'); // another text, and the same database
+    const refused = (more: Record<string, string>, message: RegExp) =>
+      assert.rejects(migrateDatabases(loadConfig({ ...environment, ...more })), { code: 'CONFIG_INVALID', message });
+    await refused({ PAYMENT_DATABASE_URL: alias.toString() }, /^PAYMENT_DATABASE_URL .* holds the schemas of commerce/);
+    await refused(
+      { SHIPPING_DATABASE_URL: own.replace('postgres:', 'postgresql:') },
+      /^SHIPPING_DATABASE_URL .* payment/,
+    );
+    await refused({ INVENTORY_DATABASE_URL: 'mysql://x' }, /^INVENTORY_DATABASE_URL must start with postgres/);
+    const away = loadConfig({ ...environment, SHIPPING_DATABASE_URL: 'postgres://x@127.0.0.1:1/x' });
+    await assert.rejects(migrateDatabases(away), { code: 'PART_UNREACHABLE', message: /SHIPPING_DATABASE_URL/ });
   });
 
   it('makes partitions for 30 days', async () => {

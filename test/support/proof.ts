@@ -29,7 +29,7 @@ export async function openProof(config: Config): Promise<Proof> {
   const events = await openEventLog(config);
   const count = () =>
     countEvents({
-      pool,
+      outboxes: [pool],
       log: events.log,
       decoder: events.decoder,
       topicExists: events.topicExists,

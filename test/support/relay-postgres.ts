@@ -6,7 +6,7 @@ import { runSql } from '../../src/cli/sql-runner.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { Home } from '../../src/embedded/home.ts';
 import { startEmbeddedStack } from '../../src/embedded/stack.ts';
-import { migrate } from '../../src/postgres/migrate.ts';
+import { migrate, migrationSets } from '../../src/postgres/migrate.ts';
 
 export interface OwnPostgres {
   /** A migrated database with the example module. */
@@ -32,7 +32,7 @@ export async function startOwnPostgres(): Promise<OwnPostgres> {
     sql: runSql,
   });
   const { postgresUrl: databaseUrl = '' } = embedded;
-  await migrate(loadConfig({ DATABASE_URL: databaseUrl }), ['ferry', 'commerce']);
+  await migrate(loadConfig({ DATABASE_URL: databaseUrl }), migrationSets('commerce'));
   const [data, copy] = [home.path('postgres'), home.path('postgres.copy')];
   return {
     databaseUrl,

@@ -15,7 +15,7 @@ import type { Config } from '../../src/config/variables.ts';
 import { Home } from '../../src/embedded/home.ts';
 import { type EmbeddedStack, startEmbeddedStack } from '../../src/embedded/stack.ts';
 import { sleep } from '../../src/kernel/deadline.ts';
-import { migrate } from '../../src/postgres/migrate.ts';
+import { migrate, migrationSets } from '../../src/postgres/migrate.ts';
 
 /** The variables by which a test run hands its stack to the test files. */
 export const SHARED_STACK = {
@@ -31,15 +31,15 @@ export interface StackAddresses {
 }
 
 export interface TestStack extends StackAddresses {
-  /** A migrated database (sets ferry and commerce) that only this file uses. */
+  /** A migrated database (with all sets) that only this file uses. */
   readonly databaseUrl: string;
   readonly topicPrefix: string;
   readonly relayName: string;
   /** What a process needs in its environment to use all of it. */
   readonly environment: Readonly<Record<string, string>>;
   readonly config: Config;
-  /** Another migrated database on the same server, dropped with the file. */
-  createDatabase(): Promise<string>;
+  /** Another migrated database on the same server, dropped with the file; `empty`: nothing has been migrated into it. */
+  createDatabase(options?: { readonly empty?: boolean }): Promise<string>;
 }
 
 export interface OwnStack extends TestStack {
@@ -111,10 +111,11 @@ function sharedAddresses(): StackAddresses | undefined {
 async function forFile(addresses: StackAddresses, releases: Array<() => Promise<void>>): Promise<TestStack> {
   const name = `t${randomBytes(5).toString('hex')}`;
   const databases: string[] = [];
-  const createDatabase = async () => {
+  const createDatabase: TestStack['createDatabase'] = async ({ empty = false } = {}) => {
     const database = `${name}_${databases.length}`;
     databases.push(database);
-    await createFromTemplate(addresses.postgresUrl, database);
+    if (empty) await runSql(addresses.postgresUrl, `create database ${database}`);
+    else await createFromTemplate(addresses.postgresUrl, database);
     return onDatabase(addresses.postgresUrl, database);
   };
   after(async () => {
@@ -173,7 +174,7 @@ async function makeTemplate(serverUrl: string, template: string): Promise<void> 
   const draft = `${template}_${randomBytes(4).toString('hex')}`;
   await runSql(serverUrl, `create database ${draft}`);
   const config = loadConfig({ DATABASE_URL: onDatabase(serverUrl, draft) });
-  await migrate(config, ['ferry', 'commerce']);
+  await migrate(config, migrationSets('commerce'));
   try {
     await runSql(serverUrl, `alter database ${draft} rename to ${template}`);
   } catch (error) {

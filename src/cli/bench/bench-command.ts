@@ -3,15 +3,17 @@
  * goes wrong with them; at the end the demo's proof is asked, because a rate with an order that is lost or half done is none.
  */
 import { cpus, totalmem } from 'node:os';
+import { databasesOf } from '../../config/databases.ts';
 import { Scope } from '../../kernel/scope.ts';
 import { FERRY_VERSION } from '../../kernel/version.ts';
-import { createPool, type Pool } from '../../postgres/connection.ts';
+import type { Pool } from '../../postgres/connection.ts';
+import { Pools } from '../../postgres/pools.ts';
 import { type IntegrityReport, isSound } from '../../reconcile/integrity.ts';
 import { type CommerceStack, commerceSession, startCommerce } from '../commerce-stack.ts';
 import { placeOrders, type TrafficResult } from '../demo/order-traffic.ts';
 import { readCharges } from '../demo/payment-provider.ts';
-import { proveIntegrity } from '../demo/proof.ts';
-import { isFulfilled, proveSagas, type SagaReport } from '../demo/saga-proof.ts';
+import { outboxesOf, proveIntegrity } from '../demo/proof.ts';
+import { isFulfilled, moduleDatabases, proveSagas, type SagaReport } from '../demo/saga-proof.ts';
 import { settle } from '../demo/settle.ts';
 import { openEventLog } from '../event-log.ts';
 import { EXIT } from '../exit-codes.ts';
@@ -63,17 +65,20 @@ async function measure(
 ): Promise<BenchOutcome> {
   const { terminal } = session;
   const { config } = stack;
-  const pool = createPool(config, 'ferry-bench', { max: 2 });
-  scope.defer('the measurement’s connections', () => pool.end());
+  const databases = databasesOf(config);
+  const pools = new Pools({ databases, applicationName: 'ferry-bench', settings: () => ({ max: 2 }) });
+  scope.defer('the measurement’s connections', () => pools.end());
+  const pool = pools.of('main');
+  const outboxes = outboxesOf(databases, pools);
   const { accepted } = await place(session, options, stack, signal);
-  await settle(terminal, pool, { orders: accepted, relay: config.RELAY_NAME, signal });
+  await settle(terminal, pool, { orders: accepted, outboxes, signal });
   signal.throwIfAborted();
   const events = await openEventLog(config);
   scope.defer('the connection to Kafka', () => events.close());
   return terminal.step('events, orders, money and stock counted', async () => ({
     figures: await readSagaFigures(pool),
-    integrity: await proveIntegrity(pool, events, config),
-    sagas: await proveSagas(pool, await readCharges(stack.paymentProviderUrl)),
+    integrity: await proveIntegrity(outboxes, events, config),
+    sagas: await proveSagas(moduleDatabases(databases, pools), await readCharges(stack.paymentProviderUrl)),
     postgres: await readPostgresVersion(pool),
   }));
 }

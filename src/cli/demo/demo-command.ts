@@ -2,9 +2,11 @@
  * `./ferry demo`: the whole of Ferry on real parts, from nothing: orders over HTTP and their fulfilment, with failures put in and every process
  * killed in mid-flow; and the proof that every committed event is in Kafka once and in order, and every order completed or wholly undone.
  */
+import { databasesOf } from '../../config/databases.ts';
 import type { EmbeddedPart } from '../../embedded/part.ts';
 import { Scope } from '../../kernel/scope.ts';
-import { createPool, type Pool } from '../../postgres/connection.ts';
+import type { Pool } from '../../postgres/connection.ts';
+import { Pools } from '../../postgres/pools.ts';
 import { isSound } from '../../reconcile/integrity.ts';
 import { commerceSession, startCommerce } from '../commerce-stack.ts';
 import { detach } from '../detach.ts';
@@ -19,9 +21,9 @@ import { killOthers, killRelay, type Victim } from './killers.ts';
 import { placeOrders } from './order-traffic.ts';
 import type { DemoOptions, DemoOutcome } from './outcome.ts';
 import { injectFailures, readCharges } from './payment-provider.ts';
-import { proveIntegrity, traceEvent } from './proof.ts';
+import { countRows, outboxesOf, proveIntegrity, traceEvent } from './proof.ts';
 import { printReport, summaryOf } from './report.ts';
-import { isFulfilled, proveSagas } from './saga-proof.ts';
+import { isFulfilled, moduleDatabases, proveSagas } from './saga-proof.ts';
 import { settle } from './settle.ts';
 
 const CLIENTS = 8;
@@ -60,11 +62,14 @@ export async function runDemo(outer: Session, options: DemoOptions): Promise<num
 async function runOrders(session: Session, options: DemoOptions, scope: Scope, stop: StopSignal): Promise<DemoOutcome> {
   const startedAt = performance.now();
   const { terminal } = session;
-  const stack = await startCommerce(session, scope, stop.signal);
+  const stack = await startCommerce(session, scope, stop.signal, options.databases);
   const { config, relay, url, key } = stack;
   await injectFailures(stack.paymentProviderUrl, options.failureRate);
-  const pool = createPool(config, 'ferry-demo', { max: 4 });
-  scope.defer('the demo’s connections', () => pool.end());
+  const databases = databasesOf(config);
+  const pools = new Pools({ databases, applicationName: 'ferry-demo', settings: () => ({ max: 4 }) });
+  scope.defer('the demo’s connections', () => pools.end());
+  const pool = pools.of('main');
+  const outboxes = outboxesOf(databases, pools);
   const victims = [
     ...[...stack.others].map(([name, role]) => roleVictim(name, role)),
     partVictim(stack.paymentProvider),
@@ -72,18 +77,25 @@ async function runOrders(session: Session, options: DemoOptions, scope: Scope, s
   const parts = { relay, victims, pool, url, key, relayName: config.RELAY_NAME };
   const done = await runTraffic(session, options, parts, stop);
   stop.signal.throwIfAborted();
-  await settle(terminal, pool, { orders: done.traffic.accepted, relay: config.RELAY_NAME, signal: stop.signal });
+  await settle(terminal, pool, { orders: done.traffic.accepted, outboxes, signal: stop.signal });
   const events = await openEventLog(config);
   scope.defer('the connection to Kafka', () => events.close());
   const integrity = await terminal.step('outbox counted against Kafka under read_committed, every value decoded', () =>
-    proveIntegrity(pool, events, config),
+    proveIntegrity(outboxes, events, config),
   );
   const sagas = await terminal.step('orders, money and stock counted against each other', async () =>
-    proveSagas(pool, await readCharges(stack.paymentProviderUrl)),
+    proveSagas(moduleDatabases(databases, pools), await readCharges(stack.paymentProviderUrl)),
   );
   const example = done.traffic.placedEvents[Math.floor(done.traffic.placedEvents.length / 2)];
   const path = example === undefined ? null : await traceEvent(pool, events, config, example.eventId);
-  return { ...done, integrity, sagas, path, seconds: (performance.now() - startedAt) / 1000 };
+  return {
+    ...done,
+    integrity,
+    outboxes: await countRows(outboxes),
+    sagas,
+    path,
+    seconds: (performance.now() - startedAt) / 1000,
+  };
 }
 
 function roleVictim(name: string, role: RoleProcess): Victim {

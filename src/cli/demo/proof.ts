@@ -1,9 +1,11 @@
 /** What the demo proves, and the way of one event through all the parts. */
+import type { DatabaseName, Databases } from '../../config/databases.ts';
 import type { Config } from '../../config/variables.ts';
 import { HEADER } from '../../events/record.ts';
 import { topicRoutes } from '../../events/routes.ts';
 import { sleep } from '../../kernel/deadline.ts';
 import type { Pool } from '../../postgres/connection.ts';
+import type { Pools } from '../../postgres/pools.ts';
 import { countEvents } from '../../reconcile/count.ts';
 import type { IntegrityReport } from '../../reconcile/integrity.ts';
 import type { EventLog } from '../event-log.ts';
@@ -11,6 +13,21 @@ import { readSlotStatus } from '../relay-status.ts';
 import { describeRecord, type ShownEvent } from '../tail-command.ts';
 
 const READ_TIMEOUT_MS = 60_000;
+
+/** A database's outbox, and the relay that publishes it. */
+export interface Outbox {
+  readonly database: DatabaseName;
+  readonly pool: Pool;
+  readonly relay: string;
+}
+
+export function outboxesOf(databases: Databases, pools: Pools): Outbox[] {
+  return [...databases].map(([database, { RELAY_NAME }]) => ({
+    database,
+    pool: pools.of(database),
+    relay: RELAY_NAME,
+  }));
+}
 
 /** Waits until every committed row is known to be published. Returns false when that did not happen in time. */
 export async function waitForQuiet(
@@ -27,10 +44,24 @@ export async function waitForQuiet(
   return true;
 }
 
-/** Outbox against Kafka under read_committed; every value is decoded. */
-export function proveIntegrity(pool: Pool, events: EventLog, config: Config): Promise<IntegrityReport> {
-  const { log, decoder } = events;
-  return countEvents({ pool, log, decoder, topicExists: events.topicExists, routes: topicRoutes(config) });
+/** All outboxes against Kafka under read_committed; every value is decoded. */
+export function proveIntegrity(
+  outboxes: readonly Outbox[],
+  events: EventLog,
+  config: Config,
+): Promise<IntegrityReport> {
+  const { log, decoder, topicExists } = events;
+  const pools = outboxes.map(({ pool }) => pool);
+  return countEvents({ outboxes: pools, log, decoder, topicExists, routes: topicRoutes(config) });
+}
+
+/** How many rows each outbox has, by database. */
+export async function countRows(outboxes: readonly Outbox[]): Promise<Record<string, number>> {
+  const counts = outboxes.map(async ({ database, pool }) => {
+    const { rows } = await pool.query<{ count: number }>('select count(*)::int as count from ferry.outbox');
+    return [database, rows[0]?.count ?? 0] as const;
+  });
+  return Object.fromEntries(await Promise.all(counts));
 }
 
 export interface EventPath {

@@ -8,13 +8,14 @@ import type { EventPath } from './proof.ts';
 import { isFulfilled } from './saga-proof.ts';
 
 /** The line of `--json`. */
-export function summaryOf({ traffic, kills, integrity, sagas, seconds }: DemoOutcome) {
+export function summaryOf({ traffic, kills, integrity, outboxes, sagas, seconds }: DemoOutcome) {
   return {
     requested: traffic.requested,
     orders: traffic.accepted,
     refused: traffic.refused,
     replayedKeys: traffic.replayedKeys,
     outboxRows: integrity.outboxRows,
+    outboxes,
     published: integrity.published,
     deadLettered: integrity.deadLettered,
     missing: integrity.missing,
@@ -66,7 +67,7 @@ function pathText({ outbox, record }: EventPath, { traffic }: DemoOutcome): stri
   ]);
 }
 
-function proofText({ traffic, kills, otherKills, integrity, sagas }: DemoOutcome): string {
+function proofText({ traffic, kills, otherKills, integrity, outboxes, sagas }: DemoOutcome): string {
   const count = (value: number) => value.toLocaleString('en');
   const downs = kills.map(({ backAfterMs }) => `${(backAfterMs / 1000).toFixed(2)} s`).join(', ');
   const behind = kills.map(({ unconfirmedBytes }) => `${Math.ceil(unconfirmedBytes / 1024)} kB`).join(', ');
@@ -85,7 +86,7 @@ function proofText({ traffic, kills, otherKills, integrity, sagas }: DemoOutcome
       kills.length === 0 ? '' : dim(`with ${behind} of WAL unconfirmed; publishing again after ${downs}`),
     ],
     ['others killed', othersText(otherKills)],
-    ['outbox rows', bold(count(integrity.outboxRows)), dim('counted in Postgres')],
+    ['outbox rows', bold(count(integrity.outboxRows)), dim(`counted in Postgres${outboxesText(outboxes)}`)],
     ['distinct events in Kafka', bold(count(integrity.published)), dim('read under read_committed')],
     ['dead letters', count(integrity.deadLettered)],
     ...FAULTS.map((fault) => [FAULT_NAMES[fault], zero(integrity[fault])]),
@@ -99,6 +100,11 @@ function proofText({ traffic, kills, otherKills, integrity, sagas }: DemoOutcome
     ['money that does not balance', zero(sagas.ledgerImbalance), dim('ledger, orders and payment provider compared')],
     ['pieces that do not add up', zero(sagas.stockMismatch), dim('stock = received − shipped, nothing reserved')],
   ]);
+}
+
+function outboxesText(outboxes: DemoOutcome['outboxes']): string {
+  const each = Object.entries(outboxes).map(([database, rows]) => `${rows.toLocaleString('en')} of ${database}`);
+  return each.length === 1 ? '' : `: ${each.join(', ')}`;
 }
 
 function othersText(kills: Readonly<Record<string, number>>): string {

@@ -1,9 +1,12 @@
 /**
  * What the demo proves of the fulfilments: every one has ended, done or undone; the money in the ledger sums to zero and agrees with what the
- * provider says; the stock is what came in less what was shipped. Counted in the tables, without asking the code that wrote them.
+ * provider says; the stock is what came in less what was shipped. Counted in the tables, without asking the code that wrote them; what belongs
+ * together is put together here, because the tables may be in several databases.
  */
+import { type Databases, databaseOf, type OwnDatabaseName } from '../../config/databases.ts';
 import { sleep } from '../../kernel/deadline.ts';
 import type { Queryable } from '../../postgres/connection.ts';
+import type { Pools } from '../../postgres/pools.ts';
 
 export interface SagaReport {
   readonly sagas: number;
@@ -56,51 +59,83 @@ async function countEnded(db: Queryable): Promise<number> {
   return rows[0]?.ended ?? 0;
 }
 
-/** Counts. `charges`: all that the provider has on its books. */
-export async function proveSagas(db: Queryable, charges: readonly ProviderCharge[]): Promise<SagaReport> {
-  const [states, ledger, stock, limbo] = await Promise.all([
-    db.query<{ state: string; count: number }>(
-      `select coalesce(saga.state, 'missing') as state, count(*)::int as count
-       from commerce.orders left join ferry.saga on saga.name = 'fulfilment' and saga.key = orders.id::text group by 1`,
-    ),
-    db.query<LedgerRow>(LEDGER),
-    db.query<{ mismatch: number }>(STOCK_MISMATCH),
-    db.query<{ count: number }>(LIMBO),
+/** Where the tables are; the same one for all, where all is in one. */
+export interface ModuleDatabases {
+  readonly main: Queryable;
+  readonly payment: Queryable;
+  readonly inventory: Queryable;
+  readonly shipping: Queryable;
+}
+
+export function moduleDatabases(databases: Databases, pools: Pools): ModuleDatabases {
+  const of = (module: OwnDatabaseName) => pools.of(databaseOf(databases, module));
+  return { main: pools.of('main'), payment: of('payment'), inventory: of('inventory'), shipping: of('shipping') };
+}
+
+/** Counts, when nothing is under way. `charges`: all that the provider has on its books. */
+export async function proveSagas(databases: ModuleDatabases, charges: readonly ProviderCharge[]): Promise<SagaReport> {
+  const { main, payment, inventory, shipping } = databases;
+  const [orders, sold, payments, stock, shipped] = await Promise.all([
+    main.query<OrderRow>(ORDERS),
+    main.query<{ sku: string; pieces: number }>(SOLD),
+    payment.query<PaymentRow>(PAYMENTS),
+    inventory.query<StockRow>('select sku, shipped::float8, reserved::float8 from inventory.stock'),
+    shipping.query<{ order: string }>(`select order_id as order from shipping.shipments where status = 'handed-over'`),
   ]);
-  const count = (state: string) => states.rows.find((row) => row.state === state)?.count ?? 0;
-  const orders = states.rows.reduce((sum, row) => sum + row.count, 0);
-  const money = compareMoney(ledger.rows, charges);
+  const count = (state: string | null) => orders.rows.filter((row) => row.saga === state).length;
+  const money = compareMoney(orders.rows, payments.rows, charges);
   return {
-    sagas: orders - count('missing'),
+    sagas: orders.rows.length - count(null),
     completed: count('completed'),
     compensated: count('compensated'),
-    stuck: orders - count('completed') - count('compensated'),
+    stuck: orders.rows.length - count('completed') - count('compensated'),
     ledgerImbalance: money.imbalance,
-    stockMismatch: stock.rows[0]?.mismatch ?? 0,
-    ordersInLimbo: limbo.rows[0]?.count ?? 0,
+    stockMismatch: compareStock(stock.rows, new Map(sold.rows.map(({ sku, pieces }) => [sku, pieces]))),
+    ordersInLimbo: countLimbo(orders.rows, new Set(shipped.rows.map(({ order }) => order))),
     examples: money.examples,
   };
 }
 
-interface LedgerRow {
+interface OrderRow {
+  readonly id: string;
+  readonly status: string;
+  /** In minor units. */
+  readonly total: number;
+  /** State of its fulfilment; null if it has none. */
+  readonly saga: string | null;
+}
+
+const ORDERS = `
+  select o.id, o.status, o.total::float8 as total, s.state as saga
+  from commerce.orders o left join ferry.saga s on s.name = 'fulfilment' and s.key = o.id::text`;
+
+/** Pieces that completed orders had in their lines, per article. */
+const SOLD = `
+  select sku, sum(quantity)::float8 as pieces from commerce.order_lines l join commerce.orders o on o.id = l.order_id
+  where o.status = 'completed' group by sku`;
+
+interface PaymentRow {
+  readonly order: string;
   readonly key: string;
   /** What the payment's rows sum to over all accounts: 0 in double entry. */
   readonly sum: number;
   /** What the provider holds for us by our own books. */
   readonly held: number;
-  /** What it should hold: the order's total if the order was completed. */
-  readonly owed: number;
 }
 
-const LEDGER = `
-  select p.idempotency_key as key,
-         coalesce((select sum(amount) from payment.ledger l where l.payment_id = p.payment_id), 0)::float8 as sum,
-         coalesce((select sum(amount) from payment.ledger l where l.payment_id = p.payment_id and account = 'provider'), 0)::float8 as held,
-         case when o.status = 'completed' then o.total else 0 end::float8 as owed
-  from payment.payments p join commerce.orders o on o.id = p.payment_id`;
+const PAYMENTS = `
+  select p.payment_id as order, p.idempotency_key as key, coalesce(sum(l.amount), 0)::float8 as sum,
+         coalesce(sum(l.amount) filter (where l.account = 'provider'), 0)::float8 as held
+  from payment.payments p left join payment.ledger l using (payment_id) group by p.payment_id`;
 
-function compareMoney(ledger: readonly LedgerRow[], charges: readonly ProviderCharge[]) {
-  const ours = new Map(ledger.map((row) => [row.key, row]));
+/** The provider should hold an order's total if the order was completed, and nothing else. */
+function compareMoney(
+  orders: readonly OrderRow[],
+  payments: readonly PaymentRow[],
+  charges: readonly ProviderCharge[],
+): { imbalance: number; examples: string[] } {
+  const owed = new Map(orders.filter(isCompleted).map(({ id, total }) => [id, total]));
+  const ours = new Map(payments.map(({ key, held }) => [key, held]));
   const examples: string[] = [];
   let imbalance = 0;
   const note = (off: number, what: string) => {
@@ -108,27 +143,53 @@ function compareMoney(ledger: readonly LedgerRow[], charges: readonly ProviderCh
     imbalance += Math.abs(off);
     if (examples.length < 5) examples.push(what);
   };
-  for (const { key, sum, held, owed } of ledger) {
+  for (const { order, key, sum, held } of payments) {
+    const due = owed.get(order) ?? 0;
+    owed.delete(order);
     note(sum, `the ledger of ${key} sums to ${sum}`);
-    note(held - owed, `${key}: ${held} is held, ${owed} is owed`);
+    note(held - due, `${key}: ${held} is held, ${due} is owed`);
   }
+  for (const [order, due] of owed) note(due, `order ${order} is completed, and nobody paid ${due}`);
   for (const { key, status, amount } of charges) {
     const taken = status === 'captured' ? Math.round(Number(amount) * 100) : 0;
-    note(taken - (ours.get(key)?.held ?? 0), `${key}: the provider has ${taken} (${status})`);
+    note(taken - (ours.get(key) ?? 0), `${key}: the provider has ${taken} (${status})`);
   }
   return { imbalance, examples };
 }
 
-/** Per article: shipped is what completed orders had in their lines, and nothing is reserved. */
-const STOCK_MISMATCH = `
-  select coalesce(sum(abs(s.shipped - coalesce(sold.pieces, 0)) + s.reserved), 0)::int as mismatch
-  from inventory.stock s
-  left join (select sku, sum(quantity) as pieces from commerce.order_lines l join commerce.orders o on o.id = l.order_id
-             where o.status = 'completed' group by sku) sold on sold.sku = s.sku`;
+interface StockRow {
+  readonly sku: string;
+  readonly shipped: number;
+  readonly reserved: number;
+}
 
-const LIMBO = `
-  select count(*)::int as count
-  from commerce.orders o left join ferry.saga s on s.name = 'fulfilment' and s.key = o.id::text
-  left join shipping.shipments h on h.order_id = o.id
-  where o.status is distinct from case s.state when 'completed' then 'completed' when 'compensated' then 'cancelled' end
-     or (o.status = 'completed') <> coalesce(h.status = 'handed-over', false)`;
+/** Per article: shipped is what completed orders had in their lines, and nothing is reserved. */
+function compareStock(stock: readonly StockRow[], sold: ReadonlyMap<string, number>): number {
+  const unsold = new Map(sold);
+  let mismatch = 0;
+  for (const { sku, shipped, reserved } of stock) {
+    mismatch += Math.abs(shipped - (sold.get(sku) ?? 0)) + reserved;
+    unsold.delete(sku);
+  }
+  for (const pieces of unsold.values()) mismatch += pieces; // of articles that inventory does not know
+  return mismatch;
+}
+
+/** What an order is once its fulfilment has ended. */
+const ENDS = new Map([
+  ['completed', 'completed'],
+  ['compensated', 'cancelled'],
+]);
+
+/** Orders that are not what their fulfilment came to, or of which the parcels say otherwise. */
+function countLimbo(orders: readonly OrderRow[], handedOver: ReadonlySet<string>): number {
+  const inLimbo = orders.filter(
+    (order) => ENDS.get(order.saga ?? '') !== order.status || isCompleted(order) !== handedOver.has(order.id),
+  );
+  const known = new Set(orders.map(({ id }) => id));
+  return inLimbo.length + [...handedOver].filter((order) => !known.has(order)).length;
+}
+
+function isCompleted({ status }: Pick<OrderRow, 'status'>): boolean {
+  return status === 'completed';
+}

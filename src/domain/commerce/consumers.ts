@@ -2,11 +2,13 @@
  * The example module's consumers by role: the projection, the four participants of the fulfilment, and the orchestrator that leads them. They
  * run in one process or each in its own; nothing passes between them but events.
  */
+import type { OwnDatabaseName } from '../../config/databases.ts';
 import type { Config } from '../../config/variables.ts';
 import type { TopicRoutes } from '../../events/routes.ts';
 import { type ConsumerSettings, EventConsumer, type EventConsumerParts } from '../../inbox/event-consumer.ts';
 import { FerryError } from '../../kernel/errors.ts';
 import type { EventWriter } from '../../outbox/event-writer.ts';
+import type { Pool } from '../../postgres/connection.ts';
 import { inventoryParticipant } from '../inventory/participant.ts';
 import { ReservationSweeper, SWEEPER_DEFAULTS } from '../inventory/sweeper.ts';
 import type { Participant, ParticipantParts } from '../participant.ts';
@@ -20,6 +22,12 @@ import { orderParticipant } from './participant.ts';
 export const CONSUMER_ROLES = ['projection', 'sagas', 'order', 'payment', 'inventory', 'shipping'] as const;
 export type ConsumerRole = (typeof CONSUMER_ROLES)[number];
 
+/** The aggregatetypes under which participants that may have a database of their own answer: nobody else writes events of these. */
+export const ANSWERS = { payment: 'payment', inventory: 'inventory', shipping: 'shipment' } as const satisfies Record<
+  OwnDatabaseName,
+  string
+>;
+
 /** Something that runs until it is stopped. */
 export interface Running {
   /** A promise if it may be refused; it rejects then. */
@@ -27,8 +35,10 @@ export interface Running {
   stop(): Promise<void>;
 }
 
-export interface ConsumersParts extends EventConsumerParts {
+export interface ConsumersParts extends Omit<EventConsumerParts, 'pool'> {
   readonly config: Config;
+  /** Of the database that the role keeps its inbox and its own tables in. */
+  readonly poolOf: (role: ConsumerRole) => Pool;
   readonly routes: TopicRoutes;
   readonly events: EventWriter;
 }
@@ -41,26 +51,35 @@ export function connectionsOf(roles: ReadonlySet<string>): number {
 /** What the roles run, not started. Throws CONFIG_INVALID if the payment's provider is not known. */
 export function commerceConsumers(roles: ReadonlySet<string>, parts: ConsumersParts): Running[] {
   const running: Running[] = [];
-  if (roles.has('projection'))
+  const { config, poolOf, logger } = parts;
+  if (roles.has('projection')) {
+    const topicPrefix = config.TOPIC_PREFIX;
     running.push(
-      ordersPerCustomer({ ...parts, topicPrefix: parts.config.TOPIC_PREFIX, settings: settingsOf(parts.config) }),
+      ordersPerCustomer({ ...parts, pool: poolOf('projection'), topicPrefix, settings: settingsOf(config) }),
     );
-  for (const participant of participantsOf(roles, parts)) running.push(consumerOf(participant, parts));
-  if (roles.has('inventory')) running.push(new ReservationSweeper({ ...SWEEPER_DEFAULTS, ...parts }));
+  }
+  for (const [role, participant] of participantsOf(roles, parts)) running.push(consumerOf(role, participant, parts));
+  if (roles.has('inventory')) {
+    running.push(new ReservationSweeper({ ...SWEEPER_DEFAULTS, pool: poolOf('inventory'), logger }));
+  }
   if (roles.has('sagas')) running.push(orchestratorOf(parts));
   return running;
 }
 
-function participantsOf(roles: ReadonlySet<string>, { config, routes, events }: ConsumersParts): Participant[] {
+function participantsOf(
+  roles: ReadonlySet<string>,
+  { config, routes, events }: ConsumersParts,
+): Map<ConsumerRole, Participant> {
   const common: ParticipantParts = { events, routes, topicPrefix: config.TOPIC_PREFIX };
   const faultPercent = config.COMMERCE_FAULT_PERCENT;
   const reservationTtlMs = config.COMMERCE_RESERVATION_MINUTES * 60_000;
-  const participants: Participant[] = [];
-  if (roles.has('order')) participants.push(orderParticipant(common));
+  const participants = new Map<ConsumerRole, Participant>();
+  if (roles.has('order')) participants.set('order', orderParticipant(common));
   if (roles.has('payment'))
-    participants.push(paymentParticipant({ ...common, faultPercent, provider: providerOf(config) }));
-  if (roles.has('inventory')) participants.push(inventoryParticipant({ ...common, faultPercent, reservationTtlMs }));
-  if (roles.has('shipping')) participants.push(shippingParticipant({ ...common, faultPercent }));
+    participants.set('payment', paymentParticipant({ ...common, faultPercent, provider: providerOf(config) }));
+  if (roles.has('inventory'))
+    participants.set('inventory', inventoryParticipant({ ...common, faultPercent, reservationTtlMs }));
+  if (roles.has('shipping')) participants.set('shipping', shippingParticipant({ ...common, faultPercent }));
   return participants;
 }
 
@@ -74,10 +93,11 @@ function providerOf(config: Config) {
   return httpPaymentProvider({ url, timeoutMs });
 }
 
-function consumerOf(participant: Participant, parts: ConsumersParts): EventConsumer {
+function consumerOf(role: ConsumerRole, participant: Participant, parts: ConsumersParts): EventConsumer {
   return new EventConsumer({
     ...parts,
     ...participant,
+    pool: parts.poolOf(role),
     settings: { ...settingsOf(parts.config), ...participant.settings },
   });
 }
@@ -87,8 +107,9 @@ function orchestratorOf(parts: ConsumersParts): Orchestrator {
   const { config, routes } = parts;
   return new Orchestrator({
     ...parts,
+    pool: parts.poolOf('sagas'),
     group: `${config.TOPIC_PREFIX}sagas`,
-    topics: ['order', 'payment', 'inventory', 'shipment'].map((type) => routes.topicOf(type)),
+    topics: ['order', ...Object.values(ANSWERS)].map((type) => routes.topicOf(type)),
     settings: settingsOf(config),
   });
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { deadLetterTopic, subjectOf, TopicRoutes } from '../../../src/events/routes.ts';
+import { deadLetterTopic, subjectOf, TopicRoutes, topicRoutes } from '../../../src/events/routes.ts';
 import { FerryError } from '../../../src/kernel/errors.ts';
 
 const routes = new TopicRoutes(
@@ -44,4 +44,21 @@ test('subjects follow Confluent’s three strategies', () => {
   );
   assert.equal(subjectOf('topic', 'commerce.order', 'commerce.OrderPlaced'), 'commerce.order-value');
   assert.equal(subjectOf('record', 'commerce.order', 'commerce.OrderPlaced'), 'commerce.OrderPlaced');
+});
+
+test('routes map aggregate types to topics under the prefix', () => {
+  const routes = topicRoutes({ TOPIC_PREFIX: 'p.', TOPIC_ROUTES: 'order=commerce.order,customer=crm' });
+  assert.deepEqual(['order', 'customer', 'other'].map((type) => routes.topicOf(type)), ['p.commerce.order', 'p.crm', 'p.other']); // biome-ignore format: one thought
+});
+
+test('routes that are no pairs, or lead to no legal topic, are refused', () => {
+  for (const TOPIC_ROUTES of ['order', '=x', 'order=a=b']) {
+    assert.throws(() => topicRoutes({ TOPIC_PREFIX: '', TOPIC_ROUTES }), {
+      code: 'CONFIG_INVALID',
+      message: /TOPIC_ROUTES/,
+    });
+  }
+  const routes = topicRoutes({ TOPIC_PREFIX: '', TOPIC_ROUTES: 'order=no topic' });
+  assert.throws(() => routes.topicOf('order'), { code: 'TOPIC_INVALID' });
+  assert.throws(() => routes.configured(), { code: 'TOPIC_INVALID' });
 });

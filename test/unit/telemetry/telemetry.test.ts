@@ -52,6 +52,24 @@ test('two of them do not share metrics', async () => {
   await Promise.all([one.shutdown(), two.shutdown()]);
 });
 
+test('two relays of one process share the metrics and not their values', async () => {
+  const telemetry = await startTelemetry(QUIET, { role: 'relay' });
+  for (const [relay, bytes] of [
+    ['main', 512],
+    ['main_payment', 7],
+  ] as const) {
+    // biome-ignore format: a table
+    telemetry.metricsWith({ relay }).slotLagBytes.record(bytes);
+    telemetry.metricsWith({ relay }).checkpointsTotal.add(bytes, { result: 'committed' });
+  }
+  const text = await telemetry.metricsText();
+  assert.match(text, /^ferry_slot_lag_bytes\{relay="main"\} 512$/m);
+  assert.match(text, /^ferry_slot_lag_bytes\{relay="main_payment"\} 7$/m);
+  assert.match(text, /^ferry_checkpoints_total\{result="committed",relay="main_payment"\} 7$/m);
+  assert.equal(text.match(/^# TYPE ferry_slot_lag_bytes gauge$/gm)?.length, 1);
+  await telemetry.shutdown();
+});
+
 test('spans have ids and follow the asynchronous context though nothing is exported', async () => {
   const exporter = new InMemorySpanExporter();
   const telemetry = await startTelemetry(QUIET, {
