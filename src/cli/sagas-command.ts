@@ -1,12 +1,22 @@
 /** `./ferry sagas`: find sagas, see one with its whole history, and do what an operator can do about one that waits. */
 import { userInfo } from 'node:os';
 import { metrics } from '@opentelemetry/api';
+import { databasesOf } from '../config/databases.ts';
 import type { Config } from '../config/variables.ts';
 import { fulfilment } from '../domain/commerce/fulfilment.ts';
-import { FerryError } from '../kernel/errors.ts';
+import { describeError, FerryError } from '../kernel/errors.ts';
+import type { EventId } from '../kernel/event-id.ts';
 import { FERRY_VERSION } from '../kernel/version.ts';
 import { OPERATOR_ACTIONS, operateSaga } from '../ops/saga-operator.ts';
-import { findSaga, findSagaSummary, listSagas, type SagaSummary } from '../ops/sagas.ts';
+import {
+  findEvents,
+  findSaga,
+  findSagaSummary,
+  listSagas,
+  type SagaEvent,
+  type SagaHistoryFacts,
+  type SagaSummary,
+} from '../ops/sagas.ts';
 import { createPool, type Pool } from '../postgres/connection.ts';
 import { transaction } from '../postgres/transaction.ts';
 import { SagaEngine } from '../saga/engine.ts';
@@ -79,12 +89,37 @@ async function show(
   pool: Pool,
   { id, offsets }: { id: string; offsets: boolean },
 ): Promise<void> {
-  const saga = await findSaga(pool, id, config.RELAY_NAME);
-  if (saga === null) throw new FerryError('NOT_FOUND', `there is no saga ${id}`);
+  const found = await findSaga(pool, id, config.RELAY_NAME);
+  if (found === null) throw new FerryError('NOT_FOUND', `there is no saga ${id}`);
+  const saga = { ...found, history: await withForeignReplies(session, config, found.history) };
   const events = saga.history.flatMap(({ event }) => event ?? []);
   const places = offsets ? await placesInKafka(config, events) : placesByRoute(config, events);
   if (session.json) session.terminal.printJson({ ...saga, records: Object.fromEntries(places) });
   else printSaga(session.terminal, saga, places);
+}
+
+/** Replies of participants with a database of their own are in their outboxes; one that cannot be reached leaves them without their facts. */
+async function withForeignReplies(
+  { terminal }: Session,
+  config: Config,
+  history: readonly SagaHistoryFacts[],
+): Promise<SagaHistoryFacts[]> {
+  const ids = history.flatMap(({ eventId, event }) => (eventId === null || event !== null ? [] : [eventId]));
+  const found = new Map<EventId, SagaEvent>();
+  for (const [name, database] of ids.length === 0 ? [] : databasesOf(config)) {
+    if (name === 'main') continue;
+    const pool = createPool(database, 'ferry sagas', { max: 1 });
+    try {
+      for (const [id, event] of await findEvents(pool, ids, database.RELAY_NAME)) found.set(id, event);
+    } catch (error) {
+      terminal.note(`the replies of ${name} are shown by their ids alone: ${describeError(error)}`);
+    } finally {
+      await pool.end();
+    }
+  }
+  const eventOf = ({ eventId, event }: SagaHistoryFacts) =>
+    event ?? (eventId === null ? null : found.get(eventId)) ?? null;
+  return history.map((row) => ({ ...row, event: eventOf(row) }));
 }
 
 async function operate(

@@ -176,6 +176,21 @@ async function readHistory(
   return { history, historyCut: rows.length > MAX_HISTORY };
 }
 
+/** Those of the events that this database's outbox holds, by id: a participant's own holds its replies. */
+export async function findEvents(
+  db: Queryable,
+  ids: readonly EventId[],
+  relay: string,
+): Promise<Map<EventId, SagaEvent>> {
+  const { rows } = await db.query<Omit<SagaEvent, 'traceId'> & { readonly traceparent: string | null }>(
+    `select id, type, aggregatetype as "aggregateType", aggregateid as key, inserted_lsn as lsn, traceparent,
+            ferry.outbox_status(id, $2) as status
+     from ferry.outbox where id = any ($1)`,
+    [ids, relay],
+  );
+  return new Map(rows.map(({ traceparent, ...event }) => [event.id, { ...event, traceId: traceIdOf(traceparent) }]));
+}
+
 function historyOf({ type, aggregateType, key, lsn, status, traceparent, ...entry }: HistoryRow): SagaHistoryFacts {
   const { eventId } = entry;
   const event =
