@@ -143,6 +143,7 @@ function nextCommands({ home }: Session, { keep }: DemoOptions): string[] {
   return [
     `${ferry} up                                  ${dim('# the same for development, with curl lines')}`,
     `${ferry} demo --orders 5000 --failure-rate 0.2 --kill-relay 10 --kill-others 3  ${dim('# harder')}`,
+    `${ferry} demo --databases apart              ${dim('# payment, inventory and shipping with a database each')}`,
     `${ferry} demo --keep                         ${dim('# leave it running and look around')}`,
   ];
 }
