@@ -6,6 +6,7 @@ import { AuditSealer } from './audit/sealer.ts';
 import type { RunningService } from './cli/service.ts';
 import { type DatabaseConfig, type DatabaseName, type Databases, databaseOf, databasesOf } from './config/databases.ts';
 import type { Config } from './config/variables.ts';
+import { PayloadViews } from './deadletter/payload-views.ts';
 import { ANSWERS, CONSUMER_ROLES, commerceConsumers, connectionsOf } from './domain/commerce/consumers.ts';
 import { fulfilment } from './domain/commerce/fulfilment.ts';
 import { ordersPerCustomerSource } from './domain/commerce/orders-per-customer.ts';
@@ -21,6 +22,7 @@ import type { TopicSettings } from './kafka/topic-catalog.ts';
 import { FerryError } from './kernel/errors.ts';
 import { armFailPoint } from './kernel/fail-point.ts';
 import { Scope } from './kernel/scope.ts';
+import { deadLetterKeepers } from './ops/dead-letter-keepers.ts';
 import { kafkaState, registryState } from './ops/part-state.ts';
 import { databaseOfConsumer, databasesInUse, parseRoles, type Role, relayPart, relaysOf } from './ops/roles.ts';
 import { createEventWriter } from './outbox/event-writer.ts';
@@ -221,13 +223,18 @@ function startConsumers(parts: Parts, finished: Promise<void>[]): void {
 }
 
 /** What looks after the data while the others work; any number of processes may run it. */
-function startOps({ databases, telemetry, pools, scope }: Parts): void {
+function startOps(parts: Parts): void {
+  const { databases, telemetry, pools, scope } = parts;
   const logger = telemetry.logger.child({ part: 'audit-sealer' });
   for (const database of databases.keys()) {
     const metrics = telemetry.metricsWith({ database });
     const sealer = new AuditSealer({ db: pools.of(database), logger: logger.child({ database }), metrics });
     scope.defer(`audit sealer of ${database}`, () => sealer.stop());
     sealer.start();
+  }
+  for (const keeper of deadLetterKeepers({ ...parts, ...telemetry, decoder: createDecoder(parts) })) {
+    keeper.start();
+    scope.defer('keeper of dead letters', () => keeper.stop());
   }
 }
 
@@ -262,7 +269,7 @@ async function serveHttp(
 }
 
 async function createApi(parts: Parts, probes: ProbeSources): Promise<HttpServer> {
-  const { config, databases, telemetry, routes, pools } = parts;
+  const { config, databases, telemetry, routes, store, pools } = parts;
   // Loaded only here: half a second of start that a relay which takes over does not have.
   const { createHttpServer } = await import('./http/server.ts');
   const isInventoryApart = databaseOf(databases, 'inventory') !== 'main';
@@ -275,6 +282,10 @@ async function createApi(parts: Parts, probes: ProbeSources): Promise<HttpServer
     ownerOf: ownersByTopic(parts),
     projections: gateProjections(parts),
     sagas: { engine: new SagaEngine({ ...telemetry, sagas: [fulfilment] }), routes },
+    payloads: {
+      views: new PayloadViews({ store, decoder: createDecoder({ store }), naming: config.SUBJECT_NAMING }),
+      encoder: encoderOf(parts),
+    },
     tracer: telemetry.tracer,
     metrics: telemetry.metrics,
     modules: migrationSets(config.FERRY_MODULES).filter((set) => set === 'commerce'),

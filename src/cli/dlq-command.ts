@@ -1,27 +1,26 @@
-/** `./ferry dlq`: what consumers have set aside, and how it goes on. */
+/** `./ferry dlq`: what the relay and consumers have set aside, and how it goes on. */
 import { userInfo } from 'node:os';
 import { FerryError } from '../kernel/errors.ts';
 import { listParkedKeys, type ParkedKeyFacts, releaseKey } from '../ops/parked-keys.ts';
 import { createPool, type Pool } from '../postgres/connection.ts';
-import { type CommonOptions, requireAddress, type Session, sessionConfig } from './session.ts';
+import { type LetterAction, type LetterOptions, runLetters } from './dlq-letters.ts';
+import { requireAddress, type Session, sessionConfig } from './session.ts';
 import { plainTable } from './terminal.ts';
 
-export interface DlqOptions extends CommonOptions {
-  readonly group?: string;
-  readonly topic?: string;
-  readonly key?: string;
+export interface DlqOptions extends LetterOptions {
   readonly discard?: boolean;
-  readonly reason?: string;
 }
 
-/** Throws INVALID_REQUEST naming the option that is missing, NOT_FOUND if the key is not parked. */
-export async function runDlq(session: Session, options: DlqOptions, [action]: readonly string[]): Promise<void> {
+/** Throws INVALID_REQUEST naming what is missing, NOT_FOUND if the key is not parked or the letter is not there, CONFLICT. */
+export async function runDlq(session: Session, options: DlqOptions, args: readonly string[]): Promise<void> {
+  const [action, id] = args as [LetterAction | 'parked' | 'release', string | undefined];
   const config = sessionConfig(session);
   requireAddress(config, 'DATABASE_URL');
   const pool = createPool(config, 'ferry dlq', { max: 1 });
   try {
     if (action === 'parked') printParked(session, await listParkedKeys(pool, options.group ?? null));
-    else await release(session, pool, options);
+    else if (action === 'release') await release(session, pool, options);
+    else await runLetters(session, { config, pool }, options, [action, id]);
   } finally {
     await pool.end();
   }

@@ -1,10 +1,12 @@
 /** The command line: which commands there are, what they take, and what their exit codes mean. */
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { OWN_DATABASE_NAMES } from '../config/databases.ts';
+import { DEAD_LETTER_STATES } from '../deadletter/states.ts';
 import { ROLES } from '../domain/access/api-key.ts';
 import { FERRY_VERSION } from '../kernel/version.ts';
 import { INSTANCE_STATES } from '../saga/states.ts';
 import type { AuditOptions } from './audit-command.ts';
+import type { DlqOptions } from './dlq-command.ts';
 import { EXIT, EXIT_HELP, exitCodeOf, failureText } from './exit-codes.ts';
 import type { KeysOptions } from './keys-command.ts';
 import type { SagasOptions } from './sagas-command.ts';
@@ -161,16 +163,29 @@ function addEventCommands(command: AddCommand): void {
     }),
   ).addArgument(new Argument('<action>', 'what to do').choices(['check', 'push', 'list']));
   json(
-    command('dlq', 'list keys that consumers have parked, or release one', async () => {
+    command<DlqOptions>('dlq', 'dead letters: find, understand, mend, retry or discard them', async () => {
       return (await import('./dlq-command.ts')).runDlq;
     }),
   )
-    .addArgument(new Argument('<action>', 'what to do').choices(['parked', 'release']))
-    .option('--group <group>', 'consumer group (release: required)')
-    .option('--topic <topic>', 'topic of the key (release: required)')
-    .option('--key <key>', 'the key, as `dlq parked` shows it (release: required)')
-    .option('--discard', 'release without the event that could not be applied')
-    .option('--reason <text>', 'why: it stands in ferry.audit (release: required)');
+    .addArgument(
+      new Argument('<action>', 'what to do').choices([
+        ...['list', 'causes', 'show', 'retry', 'edit', 'discard', 'parked', 'release'],
+      ]),
+    )
+    .argument('[id]', 'the dead letter: show, edit and discard need it; retry takes it, or options that narrow')
+    .option('--type <type>', 'of these events')
+    .option('--code <code>', 'of this error')
+    .option('--topic <topic>', 'from this topic, or in this dead-letter topic (release: required)')
+    .option('--key <key>', 'of this key, as `dlq parked` shows it (release: required)')
+    .option('--group <group>', 'of this consumer group (release: required)')
+    .addOption(new Option('--state <state>', 'in this state').choices(DEAD_LETTER_STATES))
+    .addOption(new Option('--failed-after <time>', 'RFC 3339, inclusive').argParser(pointInTime))
+    .addOption(new Option('--failed-before <time>', 'RFC 3339, exclusive').argParser(pointInTime))
+    .addOption(new Option('--limit <n>', 'list, retry: most letters').default(100).argParser(wholeNumber(1, 1_000)))
+    .option('--whole', 'show: with personal data; it is audited, and takes --reason')
+    .option('--payload <json>', 'edit: the whole payload, or @file; [redacted] in it stands for the original’s')
+    .option('--discard', 'release: without the event that the key waits behind')
+    .option('--reason <text>', 'why: it stands in ferry.audit (everything that changes something: required)');
   json(
     command('relay', 'begin a new epoch after a refusal, with the relay stopped', async () => {
       return (await import('./relay-command.ts')).runRelayReset;

@@ -173,6 +173,11 @@ export const VARIABLES = {
     unit: 'ms',
   }),
 
+  DEAD_LETTER_TOPICS: text('', {
+    description:
+      'Further dead-letter topics for the store, separated by commas: of groups whose names do not begin with TOPIC_PREFIX.',
+  }),
+
   // --- the commerce example
   PAYMENT_PROVIDER_URL: optional({ description: 'HTTP address of the payment provider. Unset: the embedded one.' }),
   PAYMENT_PROVIDER_TIMEOUT_MS: integer(2_000, 50, 60_000, {

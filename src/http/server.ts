@@ -6,6 +6,7 @@ import { v7 } from 'uuid';
 import type { Config } from '../config/variables.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { parseExactJson } from '../kernel/exact-json.ts';
+import type { PayloadTools } from '../ops/dead-letter-actions.ts';
 import type { EventWriter } from '../outbox/event-writer.ts';
 import type { Pool } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -14,6 +15,7 @@ import { auditRoutes } from './audit-routes.ts';
 import { registerAuthentication } from './authentication.ts';
 import { contractRoute } from './contract-route.ts';
 import { customerRoutes } from './customer-routes.ts';
+import { deadLetterRoutes } from './dead-letter-routes.ts';
 import { eventRoutes } from './event-routes.ts';
 import { idempotencyKeyOf } from './idempotency.ts';
 import { purgeExpired, sharedSecret } from './idempotency-store.ts';
@@ -44,6 +46,8 @@ export interface HttpDeps extends Omit<ProbeDeps, 'db'> {
   readonly projections: Projections;
   /** Left out: this process knows no sagas, and has no routes for them. */
   readonly sagas?: SagaDeps;
+  /** How the payloads of dead letters are read and checked. */
+  readonly payloads: PayloadTools;
   readonly logger: Logger;
   readonly tracer: Tracer;
   readonly metrics: Pick<Metrics, 'httpRequestDurationSeconds'>;
@@ -118,6 +122,7 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
     await app.register(orderStreamRoutes(routeDeps, deps.logger));
   }
   if (deps.sagas !== undefined) await app.register(sagaRoutes(routeDeps, deps.sagas));
+  await app.register(deadLetterRoutes(routeDeps, deps.payloads));
   purgeRegularly(app, deps);
   return app;
 }

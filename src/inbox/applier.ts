@@ -14,7 +14,7 @@ import type { ConsumedEvent } from './consumed-event.ts';
 import { classify, type Failure, HandlerTimeoutError } from './failure.ts';
 import type { AnyHandler, HandlerContext } from './handler.ts';
 import { idempotencyKey } from './idempotency-key.ts';
-import { claim, claimParked, type ParkedKey, parkedAmong, type TopicKey, unclaim } from './inbox-store.ts';
+import { claim, type ParkedKey, parkedAmong, type TopicKey, unclaim } from './inbox-store.ts';
 import { type PutBack, PutBackEvents } from './put-back.ts';
 
 /** An event with the handler of its type, and the key in whose order it stands (null: none). */
@@ -42,6 +42,9 @@ export type Outcome<D extends Delivery> =
    * that the handler of these suspects runs.
    */
   | { readonly kind: 'away'; readonly failure: Failure; readonly suspects: readonly D[] };
+
+/** Takes an event in the transaction of its effect; false: somebody has dealt with it, and there is nothing to do. */
+export type Claim = (tx: Queryable) => Promise<boolean>;
 
 export interface ApplierOptions {
   readonly pool: Pool;
@@ -102,10 +105,10 @@ export class Applier {
     }, over);
   }
 
-  /** Applies an event that waited in the dead-letter topic, unless that was done already. Never rejects. */
-  applyParked<D extends Delivery>(delivery: D, attempt: number): Promise<Outcome<D>> {
+  /** Applies an event that was set aside, if `claimIt` gets it in the inbox. Never rejects. */
+  applySetAside<D extends Delivery>(delivery: D, attempt: number, claimIt: Claim): Promise<Outcome<D>> {
     return this.#attempt(async (tx, progress, signal) => {
-      if (!(await claimParked(tx, this.#options.group, delivery.event))) return { applied: 0, putBack: [] };
+      if (!(await claimIt(tx))) return { applied: 0, putBack: [] };
       await this.#handle([delivery], tx, progress, { attempt, signal });
       progress.suspects = [delivery];
       return { applied: 1, putBack: [] };

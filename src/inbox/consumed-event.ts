@@ -1,8 +1,8 @@
 /** A record as a handler gets it: decoded, with what its headers say. */
-import { HEADER } from '../events/record.ts';
+import { HEADER, recordedAtOf } from '../events/record.ts';
 import type { LogRecord } from '../kafka/log-reader.ts';
 import { type ErrorCode, FerryError } from '../kernel/errors.ts';
-import { type EventId, eventIdTimeMs, isEventId } from '../kernel/event-id.ts';
+import { type EventId, isEventId } from '../kernel/event-id.ts';
 import type { ResolvingDecoder } from '../registry/decoder.ts';
 
 export interface ConsumedEvent<T = unknown> {
@@ -77,7 +77,7 @@ export async function readEvent(
 /** By what the inbox knows an event; null for a record that has no event id. Needs no decoding. */
 export function identityOf({ headers }: LogRecord): Pick<ConsumedEvent, 'id' | 'recordedAt'> | null {
   const id = headers[HEADER.id] ?? '';
-  return isEventId(id) ? { id, recordedAt: recordedAt(headers[HEADER.recordedAt], id) } : null;
+  return isEventId(id) ? { id, recordedAt: recordedAtOf(headers, id) } : null;
 }
 
 export function isUnreadable(read: ConsumedEvent | UnreadableRecord): read is UnreadableRecord {
@@ -86,18 +86,4 @@ export function isUnreadable(read: ConsumedEvent | UnreadableRecord): read is Un
 
 function versionOf(header: string | undefined): bigint | null {
   return header !== undefined && /^[1-9]\d{0,18}$/.test(header) ? BigInt(header) : null;
-}
-
-const RFC_3339_UTC = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?Z$/;
-
-/** Producers other than Ferry may leave the header out or put anything there; the id holds the time to the millisecond. */
-function recordedAt(header: string | undefined, id: EventId): string {
-  return header !== undefined && RFC_3339_UTC.test(header) && isDate(header)
-    ? header
-    : new Date(eventIdTimeMs(id)).toISOString();
-}
-
-/** Not the 30th of February, which Date takes for a day of March. Every month has 28 days, so that Date need hardly ever be asked. */
-function isDate(text: string): boolean {
-  return text.slice(8, 10) <= '28' || new Date(text).toISOString().startsWith(text.slice(0, 10));
 }

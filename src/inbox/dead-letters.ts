@@ -72,9 +72,14 @@ export class DeadLetters {
       const carried = letter.headers.original_record === 'value';
       const record = carried
         ? { ...letter, ...source, headers: originalHeaders(letter.headers) }
-        : await this.#writer.recordAt(topic, source);
+        : await this.originalOf(source);
       yield { record, entry, at };
     }
+  }
+
+  /** The record of which only a reference could be carried; null if it is gone from its topic. */
+  originalOf({ topic, ...position }: LogPosition & { topic: string }): Promise<LogRecord | null> {
+    return this.#writer.recordAt(topic, position);
   }
 
   close(): Promise<void> {

@@ -26,6 +26,9 @@ import type { Work } from './key-scheduler.ts';
 import { PoisonDesk, type PoisonPolicy } from './poison.ts';
 import { Processor, type RetryPolicy } from './processor.ts';
 import { Releaser } from './releaser.ts';
+import { Retrier } from './retrier.ts';
+import { openRetries } from './retry-store.ts';
+import { SetAsideEvents } from './set-aside-events.ts';
 
 /** How a consumer behaves; each has a default (CONSUMER_DEFAULTS). */
 export interface ConsumerSettings {
@@ -86,7 +89,7 @@ export interface EventConsumerOptions extends EventConsumerParts {
 /** Without the envelope a record of this size still fits into Kafka's default of 1 MiB. */
 const MAX_DEAD_LETTER_BYTES = 1_000_000;
 const MAX_BATCH_BYTES = 4_194_304;
-const RELEASE_POLL_MS = 2_000;
+const OPERATORS_POLL_MS = 2_000;
 /** Batches are sized so that their transactions last about this long at most: others wait for the keys in them. */
 const LONG_BATCH_MS = 1_000;
 const SHORT_BATCH_MS = 250;
@@ -99,6 +102,7 @@ export class EventConsumer implements RecordIntake {
   readonly #group: GroupConsumer;
   readonly #processor: Processor;
   readonly #releaser: Releaser;
+  readonly #retrier: Retrier;
   readonly #deadLetters: DeadLetters;
   readonly #changed = new Broadcast();
   readonly #stopping = new AbortController();
@@ -133,7 +137,9 @@ export class EventConsumer implements RecordIntake {
     const poison = new PoisonDesk({ pool, group, policy, deadLetters, horizon, metrics, failPoint });
     this.#deadLetters = deadLetters;
     this.#processor = new Processor({ group, handlers, decoder, applier, poison, horizon, retry, logger, metrics });
-    this.#releaser = new Releaser({ pool, group, handlers, decoder, applier, deadLetters, retry, logger, failPoint });
+    const setAside = new SetAsideEvents({ handlers, decoder, applier, retry });
+    this.#releaser = new Releaser({ pool, group, setAside, deadLetters, logger, failPoint });
+    this.#retrier = new Retrier({ pool, group, setAside, deadLetters, logger, failPoint });
     const { topicSettings } = options;
     const membership = { groupId: group, topics, topicSettings, sessionTimeoutMs, backoffMaxMs };
     this.#group = new GroupConsumer({ ...membership, kafka, metrics, intake: this });
@@ -147,7 +153,7 @@ export class EventConsumer implements RecordIntake {
       logger.warn({ err, group }, 'the inbox has no new partitions'),
     );
     const workers = Array.from({ length: this.#settings.concurrency }, () => this.#work());
-    this.#running = Promise.all([...workers, this.#releaseKeys()]);
+    this.#running = Promise.all([...workers, this.#workForOperators()]);
     this.#group.start();
   }
 
@@ -257,18 +263,23 @@ export class EventConsumer implements RecordIntake {
     }
   }
 
-  /** Looks now and then whether an operator has released a key of ours. */
-  async #releaseKeys(): Promise<void> {
+  /** Looks now and then whether an operator has released a key of ours, or sent back a dead letter. */
+  async #workForOperators(): Promise<void> {
     const { pool, group, logger } = this.#options;
-    while (await sleep(RELEASE_POLL_MS, this.#stopping.signal)) {
+    while (await sleep(OPERATORS_POLL_MS, this.#stopping.signal)) {
       const assignment = this.#assignment;
       try {
         for (const key of await releasedKeys(pool, group, assignment.partitions)) {
           const id = keyId({ topic: key.topic, key: key.key });
           await this.#whileHeld(assignment, id, () => this.#releaser.release(key, this.#stopping.signal));
         }
+        for (const request of await openRetries(pool, group, assignment.partitions)) {
+          await this.#whileHeld(assignment, keyId(request.record), () =>
+            this.#retrier.retry(request, this.#stopping.signal),
+          );
+        }
       } catch (thrown) {
-        logger.warn({ err: coerceError(thrown), group }, 'released keys wait: a part cannot be reached');
+        logger.warn({ err: coerceError(thrown), group }, 'released keys and retries wait: a part cannot be reached');
       }
     }
   }

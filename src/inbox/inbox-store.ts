@@ -4,7 +4,7 @@ import type { Queryable } from '../postgres/connection.ts';
 import type { ConsumedEvent } from './consumed-event.ts';
 
 export type InboxEntry = Pick<ConsumedEvent, 'id' | 'recordedAt'>;
-export type Outcome = 'applied' | 'parked' | 'dead-lettered';
+export type Outcome = 'applied' | 'parked' | 'dead-lettered' | 'discarded';
 
 export interface TopicKey {
   readonly topic: string;
@@ -140,21 +140,21 @@ export async function countFollowers(
 }
 
 /**
- * What the inbox says of an event in the dead-letter topic: it waits to be applied, it was applied or discarded meanwhile, or nobody knows,
- * since its day was dropped.
+ * What the inbox says of an event in the dead-letter topic. `unknown`: it does not have it (yet); `forgotten`: nobody can know any more, since
+ * its day was dropped.
  */
-export async function parkedState(
+export async function inboxState(
   db: Queryable,
   group: string,
   { id, recordedAt }: InboxEntry,
-): Promise<'parked' | 'settled' | 'forgotten'> {
-  const { rows } = await db.query<{ outcome: string }>(
+): Promise<Outcome | 'unknown' | 'forgotten'> {
+  const { rows } = await db.query<{ outcome: Outcome }>(
     'select outcome from ferry.inbox where consumer_group = $1 and event_id = $2 and recorded_at = $3',
     [group, id, recordedAt],
   );
-  if (rows[0] !== undefined) return rows[0].outcome === 'parked' ? 'parked' : 'settled';
+  if (rows[0] !== undefined) return rows[0].outcome;
   const horizon = await readHorizon(db);
-  return horizon !== null && recordedAt < horizon.from ? 'forgotten' : 'settled';
+  return horizon !== null && recordedAt < horizon.from ? 'forgotten' : 'unknown';
 }
 
 /** Keys of these partitions that an operator has released, the longest parked first. */

@@ -4,34 +4,23 @@
  */
 
 import type { LogRecord } from '../kafka/log-reader.ts';
-import { backoffMs, sleep } from '../kernel/deadline.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
 import type { Pool } from '../postgres/connection.ts';
-import type { ResolvingDecoder } from '../registry/decoder.ts';
 import type { Logger } from '../telemetry/logger.ts';
-import type { Applier } from './applier.ts';
-import { isUnreadable, readEvent } from './consumed-event.ts';
 import type { DeadLetters } from './dead-letters.ts';
-import type { Failure } from './failure.ts';
-import { type AnyHandler, readerOf } from './handler.ts';
 import { TOO_OLD } from './horizon.ts';
-import { type InboxEntry, parkAgain, parkedState, type ReleasedKey, unpark } from './inbox-store.ts';
-import type { RetryPolicy } from './processor.ts';
+import { claimParked, type InboxEntry, inboxState, parkAgain, type ReleasedKey, unpark } from './inbox-store.ts';
+import { patchedValue } from './retry-store.ts';
+import type { Obstacle, SetAsideEvents } from './set-aside-events.ts';
 
 export interface ReleaserOptions {
   readonly pool: Pool;
   readonly group: string;
-  readonly handlers: ReadonlyMap<string, AnyHandler>;
-  readonly decoder: ResolvingDecoder;
-  readonly applier: Applier;
+  readonly setAside: SetAsideEvents;
   readonly deadLetters: DeadLetters;
-  readonly retry: RetryPolicy;
   readonly logger: Logger;
   readonly failPoint: FailPoint;
 }
-
-/** Why a release ended early. */
-type Obstacle = { readonly kind: 'away' } | { readonly kind: 'failed'; readonly code: string };
 
 export class Releaser {
   readonly #options: ReleaserOptions;
@@ -68,26 +57,14 @@ export class Releaser {
   }
 
   async #applyOne(record: LogRecord | null, entry: InboxEntry, signal: AbortSignal): Promise<Obstacle | null> {
-    const { applier, decoder, handlers, retry, pool, group } = this.#options;
-    const state = await parkedState(pool, group, entry);
+    const { setAside, pool, group } = this.#options;
+    const state = await inboxState(pool, group, entry);
     if (state === 'forgotten') await this.#reportForgotten(record, entry);
     if (state !== 'parked') return null;
-    if (record === null) return { kind: 'failed', code: 'NOT_FOUND' };
-    const event = await readEvent(record, decoder, readerOf(handlers));
-    if (event === null) return null; // no handler wants it any more
-    if (isUnreadable(event)) return { kind: 'failed', code: event.code };
-    const handler = handlers.get(event.type);
-    if (handler === undefined) return null;
-    for (let attempt = 1; ; attempt++) {
-      const outcome = await applier.applyParked({ event, handler, key: record.key }, attempt);
-      if (outcome.kind === 'applied') return null;
-      if (outcome.kind !== 'failed') return { kind: 'away' };
-      const failure: Failure = outcome.failure;
-      if (failure.kind === 'permanent' || attempt >= retry.maxTries || signal.aborted) {
-        return signal.aborted ? { kind: 'away' } : { kind: 'failed', code: failure.code };
-      }
-      await sleep(backoffMs(attempt - 1, retry.baseMs, retry.maxMs), signal);
-    }
+    if (record === null) return { kind: 'failed', code: 'NOT_FOUND', message: 'the record is gone from its topic' };
+    const value = (await patchedValue(pool, group, entry.id)) ?? record.value;
+    const end = await setAside.apply({ ...record, value }, (tx) => claimParked(tx, group, entry), signal);
+    return end.kind === 'failed' || end.kind === 'away' ? end : null; // what no handler wants any more holds up nobody
   }
 
   /** The key waited for longer than the inbox remembers: nobody can tell whether the event was applied in a release that was cut short. */

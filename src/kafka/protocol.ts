@@ -101,6 +101,8 @@ export interface Cluster {
   connect(): Promise<void>;
   disconnect(): Promise<void>;
   refreshMetadata(): Promise<void>;
+  /** Of all topics. */
+  metadata(): Promise<{ topicMetadata: ReadonlyArray<{ topic: string }> }>;
   addMultipleTargetTopics(topics: readonly string[]): Promise<void>;
   findTopicPartitionMetadata(topic: string): PartitionMetadata[];
   findBroker(node: { nodeId: number | string }): Promise<Broker>;

@@ -46,6 +46,12 @@ export class TopicCatalog {
     return facts;
   }
 
+  /** Names of all topics that there are. */
+  async list(): Promise<string[]> {
+    const { topicMetadata } = await this.#cluster.metadata();
+    return topicMetadata.map(({ topic }) => topic);
+  }
+
   /** Creates the topic if it is missing, with leaders elected when this resolves. `config` holds topic settings such as cleanup.policy. */
   async ensure(
     topic: string,

@@ -197,6 +197,12 @@ export const ERRORS = {
     retryable: true,
     remedy: 'An earlier event of this key could not be applied: mend that one’s cause, then release the key.',
   },
+  HANDLER_MISSING: {
+    status: 409,
+    retryable: false,
+    remedy:
+      'No handler of the group takes events of this type any more: discard the dead letter, or bring the handler back.',
+  },
   // --- sagas
   SAGA_DEFINITION_CHANGED: {
     status: 500,

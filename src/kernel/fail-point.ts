@@ -31,9 +31,20 @@ export const CONSUMER_FAIL_POINTS = [
   'after-dead-letter-before-inbox',
   /** An event of a released key was applied; others wait, or the key's release is still to be noted. */
   'inside-release',
+  /** A dead letter that was sent back was tried, and nobody has noted how it ended but the transaction of its effect. */
+  'after-retry',
 ] as const;
 
-export const FAIL_POINTS = [...RELAY_FAIL_POINTS, ...CONSUMER_FAIL_POINTS] as const;
+export const DEAD_LETTER_FAIL_POINTS = [
+  /** Letters are entered and their topic's position is moved; nothing is committed. */
+  'before-letters-commit',
+  /** That is committed, and nothing more was done. */
+  'after-letters-commit',
+  /** The owner of a letter was asked to take it up, and the letter does not say so yet. */
+  'after-owner-asked',
+] as const;
+
+export const FAIL_POINTS = [...RELAY_FAIL_POINTS, ...CONSUMER_FAIL_POINTS, ...DEAD_LETTER_FAIL_POINTS] as const;
 export type FailPointName = (typeof FAIL_POINTS)[number];
 
 /** Called at the named place; may end the process or throw. */

@@ -72,11 +72,13 @@ export function releaseKey(pool: Pool, actor: Actor, request: ReleaseRequest): P
   });
 }
 
-function textOfKey(key: Buffer): string {
+/** A key as text; bytes that are no UTF-8 are hexadecimal behind `0x`. */
+export function textOfKey(key: Buffer): string {
   const text = key.toString();
   return Buffer.from(text).equals(key) && !text.startsWith('0x') ? text : `0x${key.toString('hex')}`;
 }
 
-function bytesOfKey(text: string): Buffer {
+/** The bytes of a key that `textOfKey` wrote. */
+export function bytesOfKey(text: string): Buffer {
   return /^0x([0-9a-f]{2})+$/.test(text) ? Buffer.from(text.slice(2), 'hex') : Buffer.from(text);
 }

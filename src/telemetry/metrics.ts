@@ -37,6 +37,10 @@ export interface Metrics {
   readonly dlqDepth: Gauge;
   /** What was asked of the relay through the WAL. Anybody may forge one. */
   readonly controlMessagesTotal: Counter<{ kind: 'release' | 'replay'; result: 'accepted' | 'rejected' | 'forged' }>;
+  /** Read into the store, copies included; of codes that are not Ferry's only the kind. */
+  readonly deadLettersTotal: Counter<{ code: ErrorCode | 'SQLSTATE' | 'HTTP' | 'OTHER' }>;
+  readonly deadLettersWaiting: Gauge<{ state: 'open' | 'replaying' }>;
+  readonly deadLetterOldestAgeSeconds: Gauge;
   readonly bufferFillRatio: Gauge;
   /** 1 for the state that the relay is in, 0 for each other; `state` is a name of the relay's state machine. */
   readonly relayState: Gauge<{ state: string }>;
@@ -121,6 +125,17 @@ export function createMetrics(meter: Meter, labels: Attributes = {}): Metrics {
       'ferry_control_messages_total',
       '{message}',
       'Messages that asked the relay to publish something, by what became of them',
+    ),
+    deadLettersTotal: counter('ferry_dead_letters_total', '{record}', 'Dead letters read into the store, by cause'),
+    deadLettersWaiting: gauge(
+      'ferry_dead_letters_waiting',
+      '{event}',
+      'Dead letters in the store that are not dealt with',
+    ),
+    deadLetterOldestAgeSeconds: gauge(
+      'ferry_dead_letter_oldest_age_seconds',
+      's',
+      'Age of the oldest open dead letter',
     ),
     bufferFillRatio: gauge('ferry_buffer_fill_ratio', '1', 'Share of the relay’s buffer in use; 1 pauses the socket'),
     relayState: gauge('ferry_relay_state', '1', '1 for the state that the relay is in, 0 for each other'),

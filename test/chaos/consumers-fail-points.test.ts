@@ -24,7 +24,7 @@ const POISONED: Behaviour = { throws: THROWS, retry: { maxTries: 2, baseMs: 10, 
 
 type ConsumerFailPoint = (typeof CONSUMER_FAIL_POINTS)[number];
 /** Passings at which the member dies: the first, and in full flow. */
-const PASSINGS: Readonly<Record<Exclude<ConsumerFailPoint, 'inside-release'>, readonly number[]>> = {
+const PASSINGS: Readonly<Record<Exclude<ConsumerFailPoint, 'inside-release' | 'after-retry'>, readonly number[]>> = {
   'before-handler': [1, 300],
   'after-handler': [1, 300],
   'after-commit-before-offset': [1, 3],

@@ -3,10 +3,12 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { after } from 'node:test';
 import type { FastifyInstance } from 'fastify';
+import { PayloadViews } from '../../src/deadletter/payload-views.ts';
 import { createApiKey, ROLES, type Role } from '../../src/domain/access/api-key.ts';
 import { TopicRoutes } from '../../src/events/routes.ts';
 import type { HttpDeps } from '../../src/http/server.ts';
 import { createPool, type Pool } from '../../src/postgres/connection.ts';
+import { createDecoder } from '../../src/registry/decoder.ts';
 import { createEncoder } from '../../src/registry/encoder.ts';
 import { createRegistryClient } from '../../src/registry/registry-client.ts';
 import { readSchemaFiles } from '../../src/registry/schema-files.ts';
@@ -56,13 +58,16 @@ export async function testApi(
   };
   await pushSchemas(push);
   const registry = createRegistryClient({ url: options.registryUrl ?? stack.registryUrl, timeoutMs: 1_000 });
-  const encoder = createEncoder({ store: new SchemaStore(registry), naming: 'topic-record', maxEventBytes: 900_000 });
+  const store = new SchemaStore(registry);
+  const naming = 'topic-record';
+  const encoder = createEncoder({ store, naming, maxEventBytes: 900_000 });
+  const views = new PayloadViews({ store, decoder: createDecoder({ store }), naming });
   const app = await testServer({
     databaseUrl: stack.databaseUrl,
     encoder,
     topicPrefix: stack.topicPrefix,
     relayName: stack.relayName,
-    overrides: options.overrides ?? {},
+    overrides: { payloads: { views, encoder }, ...options.overrides },
   });
   const pool = createPool({ DATABASE_URL: stack.databaseUrl, POSTGRES_TLS: 'auto' }, 'ferry-test', { max: 4 });
   after(async () => {

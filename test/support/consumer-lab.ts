@@ -48,6 +48,8 @@ export interface LabRecord {
   readonly value?: Buffer | null;
   readonly headers?: Readonly<Record<string, string | Buffer | null>>;
   readonly partition?: number;
+  /** Default: the lab's. Records of one request go to one. */
+  readonly topic?: string;
 }
 
 export interface MemberOptions {
@@ -126,7 +128,7 @@ export class ConsumerLab {
     await producer.connect();
     const lab = new ConsumerLab(stack, databaseUrl, name, { options, client, producer, cluster, counted });
     after(() => lab.close());
-    if (partitions > 0) await lab.#createTopic(partitions);
+    if (partitions > 0) await lab.createTopic(lab.topic, partitions);
     let prepared = effectTables.get(databaseUrl);
     if (prepared === undefined) {
       prepared = lab.pool.query(EFFECT_TABLE); // once: labs of a file are opened side by side
@@ -136,11 +138,18 @@ export class ConsumerLab {
     return lab;
   }
 
-  async #createTopic(numPartitions: number): Promise<void> {
+  async createTopic(topic: string, numPartitions = 1): Promise<void> {
     await this.#administer(async (admin) => {
-      await admin.createTopics({ topics: [{ topic: this.topic, numPartitions }], waitForLeaders: false });
+      await admin.createTopics({ topics: [{ topic, numPartitions }], waitForLeaders: false });
       // kafkajs's own wait gives up on a topic that is not shown yet
-      await waitUntil('the topic', async () => (await admin.fetchTopicOffsets(this.topic)).length === numPartitions);
+      await waitUntil('the topic', async () => (await admin.fetchTopicOffsets(topic)).length === numPartitions);
+    });
+  }
+
+  async deleteTopic(topic: string): Promise<void> {
+    await this.#administer(async (admin) => {
+      await admin.deleteTopics({ topics: [topic] });
+      await waitUntil('the topic being gone', async () => !(await admin.listTopics()).includes(topic));
     });
   }
 
@@ -209,7 +218,7 @@ export class ConsumerLab {
   async send(records: readonly LabRecord[]): Promise<string[]> {
     const ids = records.map(({ id }) => id ?? uuidv7());
     await this.#producer.send({
-      topic: this.topic,
+      topic: records[0]?.topic ?? this.topic,
       messages: records.map((record, i) => this.#message(record, ids[i] ?? '')),
     });
     return ids;

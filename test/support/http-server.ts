@@ -1,12 +1,15 @@
 /** The HTTP server for tests: the real one, over a database and an encoder of the caller's choice. */
 import { trace } from '@opentelemetry/api';
 import type { FastifyInstance } from 'fastify';
+import { PayloadViews } from '../../src/deadletter/payload-views.ts';
 import { fulfilment } from '../../src/domain/commerce/fulfilment.ts';
 import type { EventEncoder } from '../../src/events/encoder.ts';
 import { TopicRoutes } from '../../src/events/routes.ts';
 import { createHttpServer, type HttpDeps } from '../../src/http/server.ts';
 import { createEventWriter } from '../../src/outbox/event-writer.ts';
 import { createPool } from '../../src/postgres/connection.ts';
+import { createDecoder } from '../../src/registry/decoder.ts';
+import { SchemaStore } from '../../src/registry/schema-store.ts';
 import { SagaEngine } from '../../src/saga/engine.ts';
 import { createLogger } from '../../src/telemetry/logger.ts';
 import { quiet } from './relay-fixtures.ts';
@@ -34,6 +37,14 @@ export async function testServer(options: TestServerOptions): Promise<FastifyIns
     events: createEventWriter(options.encoder, routes),
     logger: createLogger({ LOG_LEVEL: 'silent', LOG_FORMAT: 'json' }, { role: 'test' }),
     projections: { ordersPerCustomer: async () => 'applied' }, // overridden where it matters
+    payloads: {
+      views: new PayloadViews({
+        store: NO_SCHEMAS,
+        decoder: createDecoder({ store: NO_SCHEMAS }),
+        naming: 'topic-record',
+      }),
+      encoder: options.encoder,
+    },
     sagas: { engine: new SagaEngine({ ...quiet, sagas: [fulfilment] }), routes },
     tracer: trace.getTracer('test'),
     metrics: { httpRequestDurationSeconds: { record: () => {} } },
@@ -45,6 +56,14 @@ export async function testServer(options: TestServerOptions): Promise<FastifyIns
   app.addHook('onClose', () => pool.end());
   return app;
 }
+
+/** Knows no schema; overridden where it matters. */
+const NO_SCHEMAS = new SchemaStore({
+  versionsOf: async () => null,
+  version: async () => null,
+  schemaById: async () => null,
+  subjectsOfId: async () => [],
+});
 
 /** Takes every event without looking: for tests that are not about schemas. */
 export const blindEncoder: EventEncoder = {

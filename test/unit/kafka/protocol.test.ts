@@ -40,6 +40,7 @@ describe('kafkajs 2.2.4', () => {
     assert.deepEqual(parametersOf(prototype.addMultipleTargetTopics), ['topics']);
     assert.deepEqual(parametersOf(prototype.findTopicPartitionMetadata), ['topic']);
     assert.deepEqual(parametersOf(prototype.findBroker), ['nodeId']);
+    assert.deepEqual(parametersOf(prototype.metadata), ['topics']);
     assert.deepEqual(parametersOf(prototype.findGroupCoordinator), ['groupId', 'coordinatorType']);
     for (const name of ['connect', 'disconnect', 'refreshMetadata', 'findControllerBroker', 'getNodeIds']) {
       assert.deepEqual(parametersOf(prototype[name]), [], name);

@@ -1,0 +1,202 @@
+/**
+ * Reads the dead-letter topics into ferry.dead_letter. How far each partition was read stands beside the letters and moves in the transaction
+ * that enters them, so each record is entered once, whatever is killed and however many processes do this; no consumer group is needed, whose
+ * offsets would expire. Topics that come later are found by looking for them.
+ */
+import type { EventDecoder } from '../events/decoder.ts';
+import type { KafkaOptions } from '../kafka/client.ts';
+import { LogReader, type LogRecord, type PartitionRange } from '../kafka/log-reader.ts';
+import { openCluster } from '../kafka/protocol.ts';
+import { TopicCatalog, type TopicFacts } from '../kafka/topic-catalog.ts';
+import { backoffMs, sleep } from '../kernel/deadline.ts';
+import { coerceError } from '../kernel/errors.ts';
+import type { FailPoint } from '../kernel/fail-point.ts';
+import type { Pool } from '../postgres/connection.ts';
+import { transaction } from '../postgres/transaction.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { boundedCode } from './bounded-code.ts';
+import { type Letter, readLetter } from './letter.ts';
+import { enterLetter, movePosition, readPositions, type SourcePosition } from './letter-store.ts';
+import { type ReadPayload, readPayload } from './payload.ts';
+
+export interface ProjectionOptions {
+  readonly kafka: KafkaOptions;
+  readonly pool: Pool;
+  readonly decoder: EventDecoder;
+  /** Topics that begin so and end in `.dlq` are read. */
+  readonly topicPrefix: string;
+  /** Further ones. */
+  readonly furtherTopics: readonly string[];
+  readonly backoffMaxMs: number;
+  readonly logger: Logger;
+  readonly metrics: Pick<Metrics, 'deadLettersTotal'>;
+  readonly failPoint: FailPoint;
+}
+
+/** Between two looks at the topics' ends. */
+const POLL_MS = 500;
+/** Between two looks for topics. */
+const DISCOVER_MS = 3_000;
+const READ_TIMEOUT_MS = 30_000;
+const CHUNK_RECORDS = 200;
+const CHUNK_BYTES = 4_194_304;
+const SUFFIX = '.dlq';
+
+interface Entry {
+  readonly letter: Letter;
+  readonly payload: ReadPayload | null;
+}
+
+export class DeadLetterProjection {
+  readonly #options: ProjectionOptions;
+  readonly #stopping = new AbortController();
+  #running: Promise<void> | undefined;
+
+  constructor(options: ProjectionOptions) {
+    this.#options = options;
+  }
+
+  /** Begins; Kafka and Postgres need not be there yet. */
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#running;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    const { logger, backoffMaxMs } = this.#options;
+    let attempt = 0;
+    const progressed = () => {
+      attempt = 0;
+    };
+    while (!signal.aborted) {
+      try {
+        await this.#readUntilItEnds(signal, progressed);
+      } catch (thrown) {
+        if (signal.aborted) return;
+        const level = attempt === 0 ? 'warn' : 'debug';
+        logger[level]({ err: coerceError(thrown) }, 'dead letters are not read into the store for now');
+        await sleep(backoffMs(attempt++, 100, backoffMaxMs), signal);
+      }
+    }
+  }
+
+  /** Over one set of connections, which any error ends. */
+  async #readUntilItEnds(signal: AbortSignal, progressed: () => void): Promise<void> {
+    const { kafka } = this.#options;
+    const cluster = await openCluster(kafka);
+    try {
+      const catalog = new TopicCatalog(kafka, cluster, { partitions: 1, replicationFactor: -1 });
+      const log = new LogReader(cluster);
+      let topics: string[] = [];
+      for (let lookAgainAt = 0; !signal.aborted; ) {
+        if (performance.now() >= lookAgainAt) {
+          topics = (await catalog.list()).filter((topic) => this.#isOurs(topic));
+          for (const topic of topics) await catalog.lookUp(topic);
+          lookAgainAt = performance.now() + DISCOVER_MS;
+        }
+        await this.#readTopics(topics, catalog, log);
+        progressed();
+        await sleep(POLL_MS, signal);
+      }
+    } finally {
+      await cluster.disconnect().catch(() => {});
+    }
+  }
+
+  #isOurs(topic: string): boolean {
+    const { topicPrefix, furtherTopics } = this.#options;
+    return furtherTopics.includes(topic) || (topic.startsWith(topicPrefix) && topic.endsWith(SUFFIX));
+  }
+
+  /** One topic that cannot be read (being deleted, without a leader) keeps no other one waiting. */
+  async #readTopics(topics: readonly string[], catalog: TopicCatalog, log: LogReader): Promise<void> {
+    let failure: Error | null = null;
+    for (const topic of topics) {
+      try {
+        await this.#readTopic(topic, catalog, log);
+      } catch (thrown) {
+        failure ??= new Error(`topic ${topic} cannot be read`, { cause: thrown });
+      }
+      if (this.#stopping.signal.aborted) return;
+    }
+    if (failure !== null) throw failure;
+  }
+
+  async #readTopic(topic: string, catalog: TopicCatalog, log: LogReader): Promise<void> {
+    const positions = await readPositions(this.#options.pool, topic);
+    const ranges = await log.ranges(topic, 'last-stable');
+    const topicId = catalog.known(topic)?.topicId;
+    const isRead = ({ partition, to }: PartitionRange) => {
+      const known = positions.get(partition);
+      return known !== undefined && known.topicId === topicId && known.nextOffset === to;
+    };
+    if (ranges.every(isRead)) return;
+    const facts = await catalog.lookUp(topic); // anew: it may have been deleted and made again
+    if (facts === null) return;
+    for (const range of ranges) await this.#readPartition(range, facts, positions.get(range.partition) ?? null, log);
+  }
+
+  async #readPartition(
+    range: PartitionRange,
+    { topicId }: TopicFacts,
+    known: SourcePosition | null,
+    log: LogReader,
+  ): Promise<void> {
+    const before = known?.topicId === topicId ? known.nextOffset : 0n;
+    if (before < range.from && before > 0n) {
+      const lost = { topic: range.topic, partition: range.partition, from: String(before), to: String(range.from) };
+      this.#options.logger.error(lost, 'dead letters were deleted from their topic before they were read');
+    }
+    const from = before > range.from ? before : range.from;
+    if (from >= range.to && known?.topicId === topicId) return;
+    let position = known;
+    let chunk: LogRecord[] = [];
+    let bytes = 0;
+    const enter = async (nextOffset: bigint): Promise<boolean> => {
+      const to = { topicId, nextOffset };
+      const entered = await this.#enter(range, chunk, position, to);
+      position = to;
+      chunk = [];
+      bytes = 0;
+      return entered;
+    };
+    for await (const record of log.read({ ...range, from }, READ_TIMEOUT_MS)) {
+      chunk.push(record);
+      bytes += (record.value?.length ?? 0) + (record.key?.length ?? 0);
+      if (chunk.length < CHUNK_RECORDS && bytes < CHUNK_BYTES) continue;
+      if (!(await enter(record.offset + 1n)) || this.#stopping.signal.aborted) return;
+    }
+    await enter(range.to); // behind the marks of transactions too
+  }
+
+  /** False if another process has entered them. */
+  async #enter(
+    place: { topic: string; partition: number },
+    records: readonly LogRecord[],
+    from: SourcePosition | null,
+    to: SourcePosition,
+  ): Promise<boolean> {
+    const { pool, decoder, metrics, failPoint } = this.#options;
+    const entries: Entry[] = [];
+    for (const record of records) {
+      const letter = readLetter(record);
+      if (letter !== null) entries.push({ letter, payload: await readPayload(letter.value, decoder) });
+    }
+    const entered = await transaction(pool, async (tx) => {
+      if (!(await movePosition(tx, place, from, to))) return false;
+      for (const { letter, payload } of entries) await enterLetter(tx, letter, payload);
+      failPoint('before-letters-commit');
+      return true;
+    });
+    if (!entered) return false;
+    failPoint('after-letters-commit');
+    for (const { letter } of entries) metrics.deadLettersTotal.add(1, { code: boundedCode(letter.code) });
+    return true;
+  }
+}

@@ -1,0 +1,165 @@
+/**
+ * Carries out what operators have decided, and finds out what has become of it. The letter says first what is to be done; its owner (a consumer
+ * group, or the relay) is told after that, as often as it takes; and a letter is resolved only when the owner's own database says so. A crash
+ * between any two of these is made good by the next turn.
+ */
+import type { FailPoint } from '../kernel/fail-point.ts';
+import { Poller } from '../kernel/poller.ts';
+import type { Pool } from '../postgres/connection.ts';
+import type { Logger } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { forgetRetries, groupFacts, knowsGroup, tellGroup } from './group-owner.ts';
+import { ownerRelay, relayFacts, tellRelay } from './relay-owner.ts';
+import type { DeadLetterState } from './states.ts';
+import {
+  forgetSettled,
+  type LetterToTell,
+  type LetterToWatch,
+  lettersToTell,
+  lettersToWatch,
+  markTold,
+  measureStore,
+  settle,
+} from './told-letters.ts';
+import { groupVerdict, relayVerdict, type Verdict } from './verdict.ts';
+
+/** A database in which inboxes of groups are, and an outbox with its relay. */
+export interface OwnerDatabase {
+  readonly pool: Pool;
+  readonly relay: string;
+}
+
+export interface SettlementOptions {
+  /** Of the store. */
+  readonly pool: Pool;
+  /** All that there are, the store's own first. */
+  readonly databases: readonly OwnerDatabase[];
+  readonly logger: Logger;
+  readonly metrics: Pick<Metrics, 'deadLettersWaiting' | 'deadLetterOldestAgeSeconds'>;
+  readonly failPoint: FailPoint;
+}
+
+const TURN_MS = 1_000;
+const WATCH_AT_ONCE = 1_000;
+const UPKEEP_MS = 60_000;
+const MEASURE_MS = 10_000;
+/** How long what was dealt with can still be looked at. */
+const KEEP_SETTLED_DAYS = 7;
+const FORGET_AT_ONCE = 10_000;
+const FIRST_ID = '00000000-0000-0000-0000-000000000000';
+const WATCHED: readonly DeadLetterState[] = ['replaying', 'open', 'discarded'];
+
+export class Settlement {
+  readonly #options: SettlementOptions;
+  readonly #poller: Poller;
+  /** Up to where the letters of a state were looked at in this round. */
+  readonly #watched = new Map<DeadLetterState, string>();
+  #upkeepAtMs = 0;
+  #measureAtMs = 0;
+
+  constructor(options: SettlementOptions) {
+    this.#options = options;
+    this.#poller = new Poller({
+      turn: () => this.#turn(),
+      onError: (err) => options.logger.warn({ err }, 'decisions about dead letters wait'),
+    });
+  }
+
+  start(): void {
+    this.#poller.start();
+  }
+
+  stop(): Promise<void> {
+    return this.#poller.stop();
+  }
+
+  /** One look at everything that may have to be done; resolves with the pause that follows. */
+  async #turn(): Promise<number> {
+    await this.#tell();
+    for (const state of WATCHED) await this.#watch(state);
+    const nowMs = performance.now();
+    if (nowMs >= this.#measureAtMs) {
+      await this.#measure();
+      this.#measureAtMs = nowMs + MEASURE_MS;
+    }
+    if (nowMs >= this.#upkeepAtMs) {
+      await forgetSettled(this.#options.pool, KEEP_SETTLED_DAYS, FORGET_AT_ONCE);
+      for (const { pool } of this.#options.databases) await forgetRetries(pool, KEEP_SETTLED_DAYS);
+      this.#upkeepAtMs = nowMs + UPKEEP_MS;
+    }
+    return TURN_MS;
+  }
+
+  async #tell(): Promise<void> {
+    const { pool, failPoint } = this.#options;
+    let failure: Error | null = null;
+    for (const letter of await lettersToTell(pool)) {
+      try {
+        const lsn = letter.group === null ? await this.#tellRelay(letter) : await this.#tellGroup(letter, letter.group);
+        failPoint('after-owner-asked');
+        await markTold(pool, letter, lsn);
+      } catch (thrown) {
+        failure ??= new Error(`the owner of dead letter ${letter.id} cannot be told`, { cause: thrown }); // others' can
+      }
+    }
+    if (failure !== null) throw failure;
+  }
+
+  async #tellGroup(letter: LetterToTell, group: string): Promise<null> {
+    await tellGroup((await this.#databaseOf((db) => knowsGroup(db.pool, group))).pool, letter);
+    return null;
+  }
+
+  async #tellRelay(letter: LetterToTell): Promise<string | null> {
+    const { pool, relay } = await this.#databaseOf((db) => ownerRelay(db.pool, db.relay, letter.eventId));
+    return tellRelay({ store: this.#options.pool, owner: pool, relay }, letter);
+  }
+
+  async #databaseOf(isOwner: (database: OwnerDatabase) => Promise<boolean>): Promise<OwnerDatabase> {
+    const { databases } = this.#options;
+    const [own, ...others] = databases;
+    if (own === undefined) throw new Error('no database is given');
+    if (others.length > 0) for (const database of databases) if (await isOwner(database)) return database;
+    return own;
+  }
+
+  /** Some letters of a state; those behind them the next time. */
+  async #watch(state: DeadLetterState): Promise<void> {
+    const { pool, logger } = this.#options;
+    const letters = await lettersToWatch(pool, state, this.#watched.get(state) ?? FIRST_ID, WATCH_AT_ONCE);
+    const last = letters.length < WATCH_AT_ONCE ? undefined : letters.at(-1);
+    this.#watched.set(state, last?.id ?? FIRST_ID);
+    for (const [letter, verdict] of await this.#verdicts(letters)) {
+      if (verdict === null || !(await settle(pool, letter, verdict))) continue;
+      const facts = { deadLetter: letter.id, eventId: letter.eventId, group: letter.group, from: letter.state };
+      logger.info({ ...facts, to: verdict.state }, 'a dead letter has changed its state');
+    }
+  }
+
+  async #verdicts(letters: readonly LetterToWatch[]): Promise<Map<LetterToWatch, Verdict>> {
+    const verdicts = new Map<LetterToWatch, Verdict>();
+    const ofGroups = letters.filter(({ group }) => group !== null);
+    const ofRelays = letters.filter(({ group }) => group === null);
+    for (const { pool, relay } of this.#options.databases) {
+      const byGroups = ofGroups.length === 0 ? null : await groupFacts(pool, ofGroups);
+      for (const letter of ofGroups) {
+        const facts = byGroups?.get(letter.id);
+        if (facts !== undefined) verdicts.set(letter, groupVerdict(letter, facts));
+      }
+      const byRelay = ofRelays.length === 0 ? null : await relayFacts(pool, relay, ofRelays);
+      for (const letter of ofRelays) {
+        const facts = byRelay?.get(letter.id);
+        if (facts !== undefined) verdicts.set(letter, relayVerdict(letter, facts));
+      }
+    }
+    return verdicts;
+  }
+
+  async #measure(): Promise<void> {
+    const { pool, metrics } = this.#options;
+    const { open, replaying, oldestAgeSeconds } = await measureStore(pool);
+    metrics.deadLettersWaiting.record(open, { state: 'open' });
+    metrics.deadLettersWaiting.record(replaying, { state: 'replaying' });
+    metrics.deadLetterOldestAgeSeconds.record(oldestAgeSeconds);
+  }
+}

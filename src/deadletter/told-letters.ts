@@ -1,0 +1,122 @@
+/** The SQL by which letters change their state after they are entered: what their owners are to be told, and what has become of them. */
+import type { Queryable } from '../postgres/connection.ts';
+import { type DeadLetterState, statesBefore } from './states.ts';
+import type { Verdict, WatchedLetter } from './verdict.ts';
+
+/** A letter whose owner is to be told that it is to be taken up once more, or never. */
+export interface LetterToTell extends WatchedLetter {
+  readonly id: string;
+  readonly group: string | null;
+  readonly recordedAt: string;
+  readonly sourceTopic: string;
+  readonly sourcePosition: string;
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly originalRecord: string;
+  readonly retryId: string | null;
+  readonly by: string;
+  readonly reason: string;
+  /** JSON text. */
+  readonly patched: string | null;
+  readonly patchedValue: Buffer | null;
+}
+
+/** What is looked up of a letter to see what has become of it. */
+export interface LetterToWatch extends WatchedLetter {
+  readonly id: string;
+  readonly group: string | null;
+  readonly recordedAt: string;
+  readonly sourceTopic: string;
+  readonly key: Buffer | null;
+  readonly retryId: string | null;
+  readonly toldLsn: string | null;
+}
+
+const TELL_AT_ONCE = 100;
+
+export async function lettersToTell(db: Queryable): Promise<LetterToTell[]> {
+  const { rows } = await db.query<LetterToTell>(
+    `select id, consumer_group as "group", event_id as "eventId", recorded_at as "recordedAt", source_topic as "sourceTopic",
+            source_position as "sourcePosition", key, value, headers, original_record as "originalRecord", state, retry_id as "retryId",
+            coalesce(state_by, '') as by, coalesce(state_reason, '') as reason, patched::text, patched_value as "patchedValue"
+     from ferry.dead_letter
+     where told_at is null and state in ('replaying', 'discarded') and event_id is not null order by id limit $1`,
+    [TELL_AT_ONCE],
+  );
+  return rows;
+}
+
+/** Its owner has been told; `lsn` is behind what a relay was told. No effect if something else was decided meanwhile. */
+export async function markTold(db: Queryable, letter: LetterToTell, lsn: string | null): Promise<void> {
+  await db.query(
+    `update ferry.dead_letter set told_at = clock_timestamp(), told_lsn = $4
+     where id = $1 and state = $2 and retry_id is not distinct from $3 and told_at is null`,
+    [letter.id, letter.state, letter.retryId, lsn],
+  );
+}
+
+/** Letters in a state whose owner has nothing more to be told, behind `after`. */
+export async function lettersToWatch(
+  db: Queryable,
+  state: DeadLetterState,
+  after: string,
+  limit: number,
+): Promise<LetterToWatch[]> {
+  const { rows } = await db.query<LetterToWatch>(
+    `select id, consumer_group as "group", event_id as "eventId", recorded_at as "recordedAt", source_topic as "sourceTopic", key, state,
+            retry_id as "retryId", told_lsn::text as "toldLsn"
+     from ferry.dead_letter
+     where state = $1 and id > $2 and event_id is not null and (told_at is not null or state = 'open') order by id limit $3`,
+    [state, after, limit],
+  );
+  return rows;
+}
+
+/** Enters what has become of a letter, unless somebody has decided something else meanwhile. Resolves true if it did. */
+export async function settle(
+  db: Queryable,
+  letter: Pick<LetterToWatch, 'id' | 'state' | 'retryId'>,
+  verdict: NonNullable<Verdict>,
+): Promise<boolean> {
+  if (!statesBefore(verdict.state).includes(letter.state)) return false;
+  const { code, message } = verdict.state === 'open' ? verdict : { code: null, message: null };
+  const { rowCount } = await db.query(
+    `update ferry.dead_letter
+     set state = $4, state_at = clock_timestamp(), told_at = coalesce(told_at, clock_timestamp()),
+         code = coalesce($5, code), error_message = coalesce($6, error_message),
+         failed_at = case when $4 = 'open' then clock_timestamp() else failed_at end
+     where id = $1 and state = $2 and retry_id is not distinct from $3`,
+    [letter.id, letter.state, letter.retryId, verdict.state, code, message],
+  );
+  return rowCount === 1;
+}
+
+/** Forgets what was dealt with that long ago; returns how many letters. Open ones stay, and discarded ones whose owner is still to be told. */
+export async function forgetSettled(db: Queryable, days: number, limit: number): Promise<number> {
+  const { rowCount } = await db.query(
+    `delete from ferry.dead_letter where id in (
+       select id from ferry.dead_letter
+       where state in ('resolved', 'discarded') and state_at < clock_timestamp() - make_interval(days => $1)
+         and (state = 'resolved' or told_at is not null or event_id is null)
+       limit $2)`,
+    [days, limit],
+  );
+  return rowCount ?? 0;
+}
+
+export interface StoreDepth {
+  readonly open: number;
+  readonly replaying: number;
+  /** Of the oldest that is open; 0 if none is. */
+  readonly oldestAgeSeconds: number;
+}
+
+export async function measureStore(db: Queryable): Promise<StoreDepth> {
+  const { rows } = await db.query<StoreDepth>(
+    `select count(*) filter (where state = 'open')::int as open, count(*) filter (where state = 'replaying')::int as replaying,
+            coalesce(extract(epoch from clock_timestamp() - min(first_failed_at) filter (where state = 'open')), 0)::float8 as "oldestAgeSeconds"
+     from ferry.dead_letter where state in ('open', 'replaying')`,
+  );
+  return rows[0] ?? { open: 0, replaying: 0, oldestAgeSeconds: 0 };
+}

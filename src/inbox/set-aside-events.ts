@@ -1,0 +1,53 @@
+/** Applies single events that were set aside, outside of the queues: with the group's handlers, and as often as the policy of retries says. */
+import type { LogRecord } from '../kafka/log-reader.ts';
+import { backoffMs, sleep } from '../kernel/deadline.ts';
+import type { ResolvingDecoder } from '../registry/decoder.ts';
+import type { Applier, Claim } from './applier.ts';
+import { isUnreadable, readEvent } from './consumed-event.ts';
+import { type AnyHandler, readerOf } from './handler.ts';
+import type { RetryPolicy } from './processor.ts';
+
+/** Why an event was not applied. `away`: a part of ours, or this member, is going away; nothing is said about the event. */
+export type Obstacle =
+  | { readonly kind: 'away' }
+  | { readonly kind: 'failed'; readonly code: string; readonly message: string };
+
+export interface SetAsideEventsOptions {
+  readonly handlers: ReadonlyMap<string, AnyHandler>;
+  readonly decoder: ResolvingDecoder;
+  readonly applier: Applier;
+  readonly retry: RetryPolicy;
+}
+
+export class SetAsideEvents {
+  readonly #options: SetAsideEventsOptions;
+
+  constructor(options: SetAsideEventsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Applies the event of a record if `claimIt` gets it; `settled` says only that it needs to be applied no more. Rejects while the registry
+   * is away.
+   */
+  async apply(
+    record: LogRecord,
+    claimIt: Claim,
+    signal: AbortSignal,
+  ): Promise<Obstacle | { readonly kind: 'settled' | 'unwanted' }> {
+    const { applier, decoder, handlers, retry } = this.#options;
+    const event = await readEvent(record, decoder, readerOf(handlers));
+    if (event === null) return { kind: 'unwanted' };
+    if (isUnreadable(event)) return { kind: 'failed', ...event };
+    const handler = handlers.get(event.type);
+    if (handler === undefined) return { kind: 'unwanted' };
+    for (let attempt = 1; ; attempt++) {
+      const outcome = await applier.applySetAside({ event, handler, key: record.key }, attempt, claimIt);
+      if (outcome.kind === 'applied') return { kind: 'settled' };
+      if (outcome.kind !== 'failed' || signal.aborted) return { kind: 'away' };
+      const { kind, code, message } = outcome.failure;
+      if (kind === 'permanent' || attempt >= retry.maxTries) return { kind: 'failed', code, message };
+      await sleep(backoffMs(attempt - 1, retry.baseMs, retry.maxMs), signal);
+    }
+  }
+}
