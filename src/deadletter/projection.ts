@@ -8,9 +8,9 @@ import type { KafkaOptions } from '../kafka/client.ts';
 import { LogReader, type LogRecord, type PartitionRange } from '../kafka/log-reader.ts';
 import { openCluster } from '../kafka/protocol.ts';
 import { TopicCatalog, type TopicFacts } from '../kafka/topic-catalog.ts';
-import { backoffMs, sleep } from '../kernel/deadline.ts';
-import { coerceError } from '../kernel/errors.ts';
+import { sleep } from '../kernel/deadline.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
+import { Poller } from '../kernel/poller.ts';
 import type { Pool } from '../postgres/connection.ts';
 import { transaction } from '../postgres/transaction.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -28,7 +28,6 @@ export interface ProjectionOptions {
   readonly topicPrefix: string;
   /** Further ones. */
   readonly furtherTopics: readonly string[];
-  readonly backoffMaxMs: number;
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, 'deadLettersTotal'>;
   readonly failPoint: FailPoint;
@@ -50,44 +49,27 @@ interface Entry {
 
 export class DeadLetterProjection {
   readonly #options: ProjectionOptions;
-  readonly #stopping = new AbortController();
-  #running: Promise<void> | undefined;
+  readonly #poller: Poller;
 
   constructor(options: ProjectionOptions) {
     this.#options = options;
+    this.#poller = new Poller({
+      turn: (signal) => this.#readUntilItEnds(signal),
+      onError: (err) => options.logger.warn({ err }, 'dead letters are not read into the store for now'),
+    });
   }
 
   /** Begins; Kafka and Postgres need not be there yet. */
   start(): void {
-    this.#running ??= this.#run();
+    this.#poller.start();
   }
 
-  async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#running;
-  }
-
-  async #run(): Promise<void> {
-    const { signal } = this.#stopping;
-    const { logger, backoffMaxMs } = this.#options;
-    let attempt = 0;
-    const progressed = () => {
-      attempt = 0;
-    };
-    while (!signal.aborted) {
-      try {
-        await this.#readUntilItEnds(signal, progressed);
-      } catch (thrown) {
-        if (signal.aborted) return;
-        const level = attempt === 0 ? 'warn' : 'debug';
-        logger[level]({ err: coerceError(thrown) }, 'dead letters are not read into the store for now');
-        await sleep(backoffMs(attempt++, 100, backoffMaxMs), signal);
-      }
-    }
+  stop(): Promise<void> {
+    return this.#poller.stop();
   }
 
   /** Over one set of connections, which any error ends. */
-  async #readUntilItEnds(signal: AbortSignal, progressed: () => void): Promise<void> {
+  async #readUntilItEnds(signal: AbortSignal): Promise<number> {
     const { kafka } = this.#options;
     const cluster = await openCluster(kafka);
     try {
@@ -100,10 +82,10 @@ export class DeadLetterProjection {
           for (const topic of topics) await catalog.lookUp(topic);
           lookAgainAt = performance.now() + DISCOVER_MS;
         }
-        await this.#readTopics(topics, catalog, log);
-        progressed();
+        await this.#readTopics(topics, catalog, log, signal);
         await sleep(POLL_MS, signal);
       }
+      return 0;
     } finally {
       await cluster.disconnect().catch(() => {});
     }
@@ -115,20 +97,25 @@ export class DeadLetterProjection {
   }
 
   /** One topic that cannot be read (being deleted, without a leader) keeps no other one waiting. */
-  async #readTopics(topics: readonly string[], catalog: TopicCatalog, log: LogReader): Promise<void> {
+  async #readTopics(
+    topics: readonly string[],
+    catalog: TopicCatalog,
+    log: LogReader,
+    signal: AbortSignal,
+  ): Promise<void> {
     let failure: Error | null = null;
     for (const topic of topics) {
       try {
-        await this.#readTopic(topic, catalog, log);
+        await this.#readTopic(topic, catalog, log, signal);
       } catch (thrown) {
         failure ??= new Error(`topic ${topic} cannot be read`, { cause: thrown });
       }
-      if (this.#stopping.signal.aborted) return;
+      if (signal.aborted) return;
     }
     if (failure !== null) throw failure;
   }
 
-  async #readTopic(topic: string, catalog: TopicCatalog, log: LogReader): Promise<void> {
+  async #readTopic(topic: string, catalog: TopicCatalog, log: LogReader, signal: AbortSignal): Promise<void> {
     const positions = await readPositions(this.#options.pool, topic);
     const ranges = await log.ranges(topic, 'last-stable');
     const topicId = catalog.known(topic)?.topicId;
@@ -139,14 +126,18 @@ export class DeadLetterProjection {
     if (ranges.every(isRead)) return;
     const facts = await catalog.lookUp(topic); // anew: it may have been deleted and made again
     if (facts === null) return;
-    for (const range of ranges) await this.#readPartition(range, facts, positions.get(range.partition) ?? null, log);
+    for (const range of ranges) {
+      const known = positions.get(range.partition) ?? null;
+      if (!signal.aborted) await this.#readPartition(range, facts, known, log.read.bind(log), signal);
+    }
   }
 
   async #readPartition(
     range: PartitionRange,
     { topicId }: TopicFacts,
     known: SourcePosition | null,
-    log: LogReader,
+    read: LogReader['read'],
+    signal: AbortSignal,
   ): Promise<void> {
     const before = known?.topicId === topicId ? known.nextOffset : 0n;
     if (before < range.from && before > 0n) {
@@ -166,11 +157,11 @@ export class DeadLetterProjection {
       bytes = 0;
       return entered;
     };
-    for await (const record of log.read({ ...range, from }, READ_TIMEOUT_MS)) {
+    for await (const record of read({ ...range, from }, READ_TIMEOUT_MS)) {
       chunk.push(record);
       bytes += (record.value?.length ?? 0) + (record.key?.length ?? 0);
       if (chunk.length < CHUNK_RECORDS && bytes < CHUNK_BYTES) continue;
-      if (!(await enter(record.offset + 1n)) || this.#stopping.signal.aborted) return;
+      if (!(await enter(record.offset + 1n)) || signal.aborted) return;
     }
     await enter(range.to); // behind the marks of transactions too
   }

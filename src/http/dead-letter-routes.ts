@@ -25,6 +25,15 @@ import { actorOf, type RouteDeps } from './route-deps.ts';
 const READ_PROBLEMS = [401, 403, 404, 422, 503] as const;
 const WRITE_PROBLEMS = [400, 401, 403, 404, 409, 413, 422, 503] as const;
 
+/** What takes nothing but a reason. */
+const DECISIONS = {
+  retry: {
+    decide: retryLetter,
+    summary: 'Have its owner take a dead letter up once more; a parked key is released with it',
+  },
+  discard: { decide: discardLetter, summary: 'Decide that a dead letter will never be published or applied' },
+};
+
 export function deadLetterRoutes(deps: RouteDeps, tools: PayloadTools): FastifyPluginCallbackTypebox {
   return (app, _options, done) => {
     app.get(
@@ -103,26 +112,28 @@ export function deadLetterRoutes(deps: RouteDeps, tools: PayloadTools): FastifyP
       },
     );
 
-    app.post(
-      '/v1/ops/dead-letters/:id/retry',
-      {
-        config: { role: 'operator' },
-        schema: {
-          operationId: 'retryDeadLetter',
-          summary: 'Have its owner take a dead letter up once more; a parked key is released with it',
-          headers: IdempotencyHeaders,
-          params: shapes.DeadLetterParams,
-          body: shapes.DecisionBody,
-          response: answers({ 200: shapes.DeadLetterSummarySchema }, WRITE_PROBLEMS),
+    for (const [action, { decide, summary }] of Object.entries(DECISIONS)) {
+      app.post(
+        `/v1/ops/dead-letters/:id/${action}`,
+        {
+          config: { role: 'operator' },
+          schema: {
+            operationId: `${action}DeadLetter`,
+            summary,
+            headers: IdempotencyHeaders,
+            params: shapes.DeadLetterParams,
+            body: shapes.DecisionBody,
+            response: answers({ 200: shapes.DeadLetterSummarySchema }, WRITE_PROBLEMS),
+          },
         },
-      },
-      (request, reply) =>
-        answerOnce(deps.idempotency, request, reply, async (tx) => {
-          const { id } = request.params;
-          await retryLetter(tx, actorOf(request), { id, reason: request.body.reason });
-          return summaryOf(tx, id);
-        }),
-    );
+        (request, reply) =>
+          answerOnce(deps.idempotency, request, reply, async (tx) => {
+            const { id } = request.params;
+            await decide(tx, actorOf(request), { id, reason: request.body.reason });
+            return summaryOf(tx, id);
+          }),
+      );
+    }
 
     app.post(
       '/v1/ops/dead-letters/:id/edit-and-retry',
@@ -141,27 +152,6 @@ export function deadLetterRoutes(deps: RouteDeps, tools: PayloadTools): FastifyP
         answerOnce(deps.idempotency, request, reply, async (tx) => {
           const { id } = request.params;
           await editAndRetryLetter(tx, actorOf(request), { id, ...request.body }, tools);
-          return summaryOf(tx, id);
-        }),
-    );
-
-    app.post(
-      '/v1/ops/dead-letters/:id/discard',
-      {
-        config: { role: 'operator' },
-        schema: {
-          operationId: 'discardDeadLetter',
-          summary: 'Decide that a dead letter will never be published or applied',
-          headers: IdempotencyHeaders,
-          params: shapes.DeadLetterParams,
-          body: shapes.DecisionBody,
-          response: answers({ 200: shapes.DeadLetterSummarySchema }, WRITE_PROBLEMS),
-        },
-      },
-      (request, reply) =>
-        answerOnce(deps.idempotency, request, reply, async (tx) => {
-          const { id } = request.params;
-          await discardLetter(tx, actorOf(request), { id, reason: request.body.reason });
           return summaryOf(tx, id);
         }),
     );

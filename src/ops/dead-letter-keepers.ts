@@ -32,7 +32,6 @@ export function deadLetterKeepers(parts: KeeperParts): ReadonlyArray<DeadLetterP
     ...{ pool, decoder, logger, metrics, failPoint },
     topicPrefix: config.TOPIC_PREFIX,
     furtherTopics: config.DEAD_LETTER_TOPICS.split(',').flatMap((topic) => (topic.trim() === '' ? [] : [topic.trim()])),
-    backoffMaxMs: config.RELAY_BACKOFF_MAX_MS,
   });
   return [projection, new Settlement({ pool, databases, logger, metrics, failPoint })];
 }

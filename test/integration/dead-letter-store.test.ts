@@ -39,7 +39,7 @@ const EVERYTHING = {
 
 function projection(lab: ConsumerLab, changes: Partial<ProjectionOptions> = {}): DeadLetterProjection {
   const made = new DeadLetterProjection({
-    ...{ ...quiet, kafka: lab.kafka, pool: lab.pool, failPoint: noFailPoints, furtherTopics: [], backoffMaxMs: 200 },
+    ...{ ...quiet, kafka: lab.kafka, pool: lab.pool, failPoint: noFailPoints, furtherTopics: [] },
     decoder: createDecoder({ store: new SchemaStore(createRegistryClient({ url: stack.registryUrl })) }),
     topicPrefix: stack.topicPrefix,
     ...changes,
