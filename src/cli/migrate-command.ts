@@ -1,34 +1,41 @@
 /** `./ferry migrate`: brings each database of the configuration to this version. */
 import { type DatabaseName, databasesOf } from '../config/databases.ts';
 import type { Config } from '../config/variables.ts';
-import { type MigrationStep, migrate, migrationSets } from '../postgres/migrate.ts';
-import { requireAddress, type Session, sessionConfig } from './session.ts';
+import { type MigrationSet, type MigrationStep, migrate, migrationSets } from '../postgres/migrate.ts';
+import { type CommonOptions, requireDatabase, type Session, sessionConfig } from './session.ts';
 
 /** A step, and the database that it changed. */
 export type DatabaseStep = MigrationStep & { readonly database: DatabaseName };
 
-export async function runMigrate(session: Session): Promise<void> {
-  const config = sessionConfig(session);
-  requireAddress(config, 'DATABASE_URL');
-  const steps = await migrateDatabases(config, (step) => session.terminal.note(stepText(step)));
-  if (session.json) session.terminal.printJson({ steps });
-  else if (steps.length === 0) session.terminal.print(nothingToDo(databasesOf(config).size));
+export interface MigrateOptions extends CommonOptions {
+  /** Left out: all. */
+  readonly database?: DatabaseName;
 }
 
-/** One after the other: each has what is its own, the main one the rest. */
+export async function runMigrate(session: Session, options: MigrateOptions): Promise<void> {
+  const config = sessionConfig(session);
+  const only = options.database;
+  requireDatabase(config, only ?? 'main');
+  const names = only === undefined ? [...databasesOf(config).keys()] : [only];
+  const steps = await migrateDatabases(config, (step) => session.terminal.note(stepText(step)), names);
+  if (session.json) session.terminal.printJson({ steps });
+  else if (steps.length === 0) session.terminal.print(nothingToDo(names.length));
+}
+
+/** One after the other: each participant's own has what is its own, the main one the rest. `names` leaves some out. */
 export async function migrateDatabases(
   config: Config,
   onStep: (step: DatabaseStep) => void = () => {},
+  names?: readonly DatabaseName[],
 ): Promise<DatabaseStep[]> {
   const databases = databasesOf(config);
   const isApart = new Set<string>(databases.keys());
   const taken: DatabaseStep[] = [];
   for (const [database, settings] of databases) {
+    if (names?.includes(database) === false) continue;
     const { own } = settings;
-    const sets =
-      own === undefined
-        ? migrationSets(config.FERRY_MODULES).filter((set) => !isApart.has(set))
-        : (['ferry', own] as const);
+    const sets: readonly MigrationSet[] =
+      own === undefined ? migrationSets(config.FERRY_MODULES).filter((set) => !isApart.has(set)) : ['ferry', own];
     const steps = await migrate(settings, sets, (step) => onStep({ ...step, database }));
     taken.push(...steps.map((step) => ({ ...step, database })));
   }

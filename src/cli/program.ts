@@ -9,6 +9,7 @@ import type { AuditOptions } from './audit-command.ts';
 import type { DlqOptions } from './dlq-command.ts';
 import { EXIT, EXIT_HELP, exitCodeOf, failureText } from './exit-codes.ts';
 import type { KeysOptions } from './keys-command.ts';
+import type { MigrateOptions } from './migrate-command.ts';
 import type { SagasOptions } from './sagas-command.ts';
 import type { ServeOptions } from './serve-command.ts';
 import type { StartService } from './service.ts';
@@ -153,10 +154,10 @@ function addEventCommands(command: AddCommand): void {
     .option('--topic <topic>', 'only this topic')
     .option('--from-beginning', 'begin with the oldest event');
   json(
-    command('migrate', 'bring each database to this version', async () => {
+    command<MigrateOptions>('migrate', 'bring each database to this version', async () => {
       return (await import('./migrate-command.ts')).runMigrate;
     }),
-  );
+  ).addOption(new Option('--database <name>', 'only this one').choices(DATABASE_NAMES));
   json(
     command('schemas', 'check, push or list the event schemas', async () => {
       return (await import('./schemas-command.ts')).runSchemas;

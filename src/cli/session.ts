@@ -75,7 +75,7 @@ export function sessionConfig(session: Session): Config {
 
 /** The database that `--database` names. Throws PART_UNREACHABLE, or INVALID_REQUEST if the participant has none of its own. */
 export function requireDatabase(config: Config, database: DatabaseName): DatabaseConfig {
-  requireAddress(config, 'DATABASE_URL');
+  if (database === 'main') requireAddress(config, 'DATABASE_URL');
   const found = databasesOf(config).get(database);
   if (found !== undefined) return found;
   const problem = `${database} has no database of its own: ${variableOf(database)} is not set`;

@@ -27,7 +27,7 @@ import { testStack } from '../support/stack.ts';
 
 const stack = await testStack();
 const provider = await testPaymentProvider();
-const environment = {
+const environment: Readonly<Record<string, string>> = {
   ...stack.environment,
   PAYMENT_DATABASE_URL: await stack.createDatabase({ empty: true }),
   INVENTORY_DATABASE_URL: await stack.createDatabase({ empty: true }),
@@ -43,9 +43,13 @@ const outboxes = outboxesOf(databases, pools);
 /** The machine of the tests may be busy. */
 const PATIENT = { deadlineMs: 180_000 };
 
-const service = new FerryProcess({ roles: 'api,consumers', env: environment });
-const relays = new FerryProcess({ roles: 'relay:main,relay:inventory,relay:shipping', env: environment });
-const paymentRelay = new FerryProcess({ roles: 'relay:payment', env: environment });
+/** Those who only work with payment's database know of no other. */
+const { DATABASE_URL: _, INVENTORY_DATABASE_URL: __, SHIPPING_DATABASE_URL: ___, ...paymentEnvironment } = environment;
+
+const roles = 'api,projection,sagas,order,inventory,shipping,relay:main,relay:inventory,relay:shipping';
+const service = new FerryProcess({ roles, env: environment });
+const payment = new FerryProcess({ roles: 'payment', env: paymentEnvironment });
+const paymentRelay = new FerryProcess({ roles: 'relay:payment', env: paymentEnvironment });
 let events: EventLog;
 let url: string;
 let key: string;
@@ -55,13 +59,13 @@ before(async () => {
   await pushAllSchemas(config);
   key = await createApiKey(pools.of('main'), { name: 'apart', role: 'admin' });
   events = await openEventLog(config);
-  for (const process of [service, relays, paymentRelay]) process.start();
+  for (const process of [service, payment, paymentRelay]) process.start();
   const listening = await service.waitForLog('listening', ({ msg }) => /listening at http/.test(msg));
   url = /http:\/\/\S+/.exec(listening.msg)?.[0] ?? '';
   await call('PUT', '/v1/customers/ada', { currency: 'EUR', creditLimit: '1000000.00' });
 });
 after(async () => {
-  await Promise.all([service, relays, paymentRelay].map((process) => process.kill()));
+  await Promise.all([service, payment, paymentRelay].map((process) => process.kill()));
   await events.close();
   await pools.end();
 });
