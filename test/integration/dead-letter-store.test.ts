@@ -49,9 +49,9 @@ function projection(lab: ConsumerLab, changes: Partial<ProjectionOptions> = {}):
   return made;
 }
 
-function settlement(lab: ConsumerLab): Settlement {
+function settlement(lab: ConsumerLab, failPoint = noFailPoints): Settlement {
   const databases = [{ pool: lab.pool, relay: stack.relayName }] as const;
-  const made = new Settlement({ ...quiet, pool: lab.pool, databases, failPoint: noFailPoints });
+  const made = new Settlement({ ...quiet, pool: lab.pool, databases, failPoint });
   made.start();
   after(() => made.stop());
   return made;
