@@ -18,7 +18,8 @@ import type { HttpServer } from './http/server.ts';
 import { PositionGate } from './inbox/position-gate.ts';
 import { kafkaOptions } from './kafka/client.ts';
 import { GroupProgress } from './kafka/group-progress.ts';
-import type { TopicSettings } from './kafka/topic-catalog.ts';
+import { ensureEventTopic, type TopicSettings } from './kafka/topic-catalog.ts';
+import { groupsOfTopics } from './kafka/topic-groups.ts';
 import { FerryError } from './kernel/errors.ts';
 import { armFailPoint } from './kernel/fail-point.ts';
 import { Scope } from './kernel/scope.ts';
@@ -39,6 +40,8 @@ import { relayNames } from './relay/names.ts';
 import { Relay, type RelayStatus } from './relay/relay.ts';
 import type { RelayOptions } from './relay/session.ts';
 import { isAtWork } from './relay/states.ts';
+import { ReplayRunner, type ReplayRunnerOptions } from './replay/runner.ts';
+import { checkAgainstOutbox } from './replay/side-topic.ts';
 import { SagaEngine } from './saga/engine.ts';
 import type { Logger } from './telemetry/logger.ts';
 import { startTelemetry, type Telemetry } from './telemetry/telemetry.ts';
@@ -225,10 +228,10 @@ function startConsumers(parts: Parts, finished: Promise<void>[]): void {
 /** What looks after the data while the others work; any number of processes may run it. */
 function startOps(parts: Parts): void {
   const { databases, telemetry, pools, scope } = parts;
-  const logger = telemetry.logger.child({ part: 'audit-sealer' });
   for (const database of databases.keys()) {
+    const logger = telemetry.logger.child({ database });
     const metrics = telemetry.metricsWith({ database });
-    const sealer = new AuditSealer({ db: pools.of(database), logger: logger.child({ database }), metrics });
+    const sealer = new AuditSealer({ db: pools.of(database), logger: logger.child({ part: 'audit-sealer' }), metrics });
     scope.defer(`audit sealer of ${database}`, () => sealer.stop());
     sealer.start();
   }
@@ -236,6 +239,32 @@ function startOps(parts: Parts): void {
     keeper.start();
     scope.defer('keeper of dead letters', () => keeper.stop());
   }
+  for (const [database, config] of databases) {
+    const replays = new ReplayRunner(replayOptions(parts, database, config));
+    scope.defer(`replays of ${database}`, () => replays.stop());
+    replays.start();
+  }
+}
+
+function replayOptions(parts: Parts, database: DatabaseName, config: DatabaseConfig): ReplayRunnerOptions {
+  const { databases, telemetry, routes, store, pools } = parts;
+  const logger = telemetry.logger.child({ part: 'replays', database });
+  const kafka = kafkaOptions(config, 'ferry-replays', logger);
+  return {
+    pool: pools.of(database),
+    relay: config.RELAY_NAME,
+    codec: { encoder: encoderOf(parts), decoder: createDecoder({ store }), routes },
+    maxLagBytes: config.REPLAY_MAX_LAG_BYTES,
+    prepareTopic: async (topic) => {
+      for (const name of databases.keys()) {
+        await checkAgainstOutbox(pools.of(name), topic, routes, config.TOPIC_PREFIX);
+      }
+      await ensureEventTopic(kafka, topic, topicSettings(config), config.MAX_EVENT_BYTES);
+    },
+    failPoint: armFailPoint(config.FERRY_FAIL_POINT),
+    logger,
+    metrics: telemetry.metricsWith({ database }),
+  };
 }
 
 function encoderOf({ config, store }: Pick<Parts, 'config' | 'store'>): EventEncoder {
@@ -285,6 +314,11 @@ async function createApi(parts: Parts, probes: ProbeSources): Promise<HttpServer
     payloads: {
       views: new PayloadViews({ store, decoder: createDecoder({ store }), naming: config.SUBJECT_NAMING }),
       encoder: encoderOf(parts),
+    },
+    replays: {
+      routes,
+      topicPrefix: config.TOPIC_PREFIX,
+      groupsOf: (topics) => groupsOfTopics(kafkaOptions(config, 'ferry-api', probes.logger), topics),
     },
     tracer: telemetry.tracer,
     metrics: telemetry.metrics,

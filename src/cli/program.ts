@@ -4,12 +4,14 @@ import { OWN_DATABASE_NAMES } from '../config/databases.ts';
 import { DEAD_LETTER_STATES } from '../deadletter/states.ts';
 import { ROLES } from '../domain/access/api-key.ts';
 import { FERRY_VERSION } from '../kernel/version.ts';
+import { REPLAY_STATES } from '../replay/states.ts';
 import { INSTANCE_STATES } from '../saga/states.ts';
 import type { AuditOptions } from './audit-command.ts';
 import type { DlqOptions } from './dlq-command.ts';
 import { EXIT, EXIT_HELP, exitCodeOf, failureText } from './exit-codes.ts';
 import type { KeysOptions } from './keys-command.ts';
 import type { MigrateOptions } from './migrate-command.ts';
+import type { ReplayOptions } from './replay-command.ts';
 import type { SagasOptions } from './sagas-command.ts';
 import type { ServeOptions } from './serve-command.ts';
 import type { StartService } from './service.ts';
@@ -68,6 +70,7 @@ function createProgram({ environment, startService }: CliDependencies, exit: (co
   addStackCommands(command, startService);
   addEventCommands(command);
   addSagaCommand(command);
+  addReplayCommand(command);
   addAuditCommand(command);
   command('test', 'run the checks and suites, or one suite: unit, integration, chaos', async () => {
     return (await import('./test-command.ts')).runTests;
@@ -236,6 +239,48 @@ function addAuditCommand(command: AddCommand): void {
     .addOption(new Option('--before <time>', 'list: RFC 3339').argParser(pointInTime))
     .addOption(new Option('--limit <n>', 'list: most to print').default(50).argParser(wholeNumber(1, 10_000)))
     .option('--head <hash>', 'verify: a head that was printed earlier, which must be in the chain');
+}
+
+/** Rows of the outbox once more. */
+function addReplayCommand(command: AddCommand): void {
+  json(
+    command<ReplayOptions>(
+      'replay',
+      'publish rows of the outbox once more, or follow, stop, and go on with that',
+      async () => {
+        return (await import('./replay-command.ts')).runReplay;
+      },
+    ),
+  )
+    .addArgument(new Argument('<action>', 'what to do').choices(['start', 'list', 'show', 'pause', 'resume', 'cancel']))
+    .argument('[id]', 'the replay; all actions but start and list need it')
+    .addOption(new Option('--database <name>', 'whose outbox').choices(DATABASE_NAMES).default('main'))
+    .option('--event-id <id...>', 'start: these events')
+    .option('--aggregate-type <type>', 'start: events of this aggregatetype')
+    .option('--aggregate-id <id>', 'start: events of this aggregate')
+    .option('--type <type>', 'start: events of this type, by its full name')
+    .addOption(new Option('--recorded-from <time>', 'start: written since, RFC 3339').argParser(pointInTime))
+    .addOption(new Option('--recorded-to <time>', 'start: written before, RFC 3339').argParser(pointInTime))
+    .option('--lsn-from <lsn>', 'start: inserted at this WAL position or later')
+    .option('--lsn-to <lsn>', 'start: inserted before this WAL position')
+    .addOption(
+      new Option('--schema-version <id>', 'start: rows that pin this schema id, or whose bytes name it').argParser(
+        wholeNumber(1, 2_147_483_647),
+      ),
+    )
+    .option('--topic <topic>', 'start: to this side topic instead of where the events were')
+    .option('--new-ids', 'start: under new event ids, so that consumers take them for new events')
+    .addOption(
+      new Option('--encode-with <id>', 'start: encode with the schema of this id').argParser(
+        wholeNumber(1, 2_147_483_647),
+      ),
+    )
+    .addOption(new Option('--rate <n>', 'start: events a second (default: 1,000)').argParser(wholeNumber(1, 100_000)))
+    .option('--dry-run', 'start: only count, and tell who would see it')
+    .option('--wait', 'start: show how far it is until it has ended')
+    .addOption(new Option('--state <state>', 'list: replays in this state').choices(REPLAY_STATES))
+    .addOption(new Option('--limit <n>', 'list: most to print').default(50).argParser(wholeNumber(1, 10_000)))
+    .option('--reason <text>', 'why: it stands in ferry.audit and in the records (required where something is done)');
 }
 
 function databasesOption(): Option {

@@ -161,6 +161,12 @@ export const VARIABLES = {
     unit: 'ms',
   }),
 
+  // --- replays
+  REPLAY_MAX_LAG_BYTES: integer(67_108_864, 1_048_576, 1_099_511_627_776, {
+    description: 'WAL that the relay may be behind; beyond it replays wait.',
+    unit: 'bytes',
+  }),
+
   // --- consumers
   INBOX_RETENTION_DAYS: integer(30, 1, 3_660, {
     description:

@@ -5,6 +5,7 @@
 import { type EventId, eventIdTimeMs } from '../kernel/event-id.ts';
 import { formatLsn } from '../kernel/lsn.ts';
 import type { OutboxEvent, Position } from './outbox-event.ts';
+import type { ReplayMessage } from './replay-message.ts';
 
 /** A record ready to send. */
 export interface OutgoingRecord {
@@ -30,6 +31,11 @@ export const HEADER = {
   aggregateType: 'ferry_aggregate_type',
   aggregateVersion: 'ferry_aggregate_version',
   recordedAt: 'ferry_recorded_at',
+  /** Of a record that a replay published: the replay, its reason, the record's number in it from 1, and whose copy under a new id it is. */
+  replayId: 'ferry_replay_id',
+  replayReason: 'ferry_replay_reason',
+  replayOrdinal: 'ferry_replay_ordinal',
+  replayOf: 'ferry_replay_of',
 } as const;
 
 /** Headers of one event. The writer's own come first: they can add names but not replace Ferry's. */
@@ -57,6 +63,16 @@ export function eventHeaders(
   if (event.aggregateVersion !== null) headers[HEADER.aggregateVersion] = String(event.aggregateVersion);
   headers[HEADER.recordedAt] = event.recordedAt;
   return headers;
+}
+
+/** What a replay adds to the headers of an event. */
+export function replayHeaders({ replay, reason, ordinal, of }: Omit<ReplayMessage, 'event'>): Record<string, string> {
+  return {
+    [HEADER.replayId]: replay,
+    [HEADER.replayReason]: reason,
+    [HEADER.replayOrdinal]: String(ordinal),
+    ...(of === null ? {} : { [HEADER.replayOf]: of }),
+  };
 }
 
 let lastSchema = { id: -1, subject: '', text: '' };

@@ -26,11 +26,9 @@ export const AmountText = Type.String({
 });
 export const CurrencyCode = Type.Enum([...CURRENCIES], { description: 'ISO 4217 code.' });
 export const Timestamp = Type.String({ description: 'RFC 3339 in UTC with microseconds.' });
-/** What a client gives as a time. */
-export const When = Type.String({
-  pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,6})?(Z|[+-]\\d\\d:\\d\\d)$',
-  description: 'RFC 3339.',
-});
+/** Of what a client gives as a time: RFC 3339. */
+export const TIME_PATTERN = '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,6})?(Z|[+-]\\d\\d:\\d\\d)$';
+export const When = Type.String({ pattern: TIME_PATTERN, description: 'RFC 3339.' });
 export const CustomerId = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$' });
 export const Sku = Type.String({ pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$' });
 

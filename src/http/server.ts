@@ -25,6 +25,7 @@ import { orderStreamRoutes } from './order-stream-routes.ts';
 import { orderTotalsRoutes } from './order-totals-routes.ts';
 import { type ProbeDeps, probeRoutes } from './probe-routes.ts';
 import { sendProblem } from './problem.ts';
+import { type ReplayDeps, replayRoutes } from './replay-routes.ts';
 import type { Projections, RouteDeps } from './route-deps.ts';
 import { type SagaDeps, sagaRoutes } from './saga-routes.ts';
 import { stockRoutes } from './stock-routes.ts';
@@ -48,6 +49,7 @@ export interface HttpDeps extends Omit<ProbeDeps, 'db'> {
   readonly sagas?: SagaDeps;
   /** How the payloads of dead letters are read and checked. */
   readonly payloads: PayloadTools;
+  readonly replays: ReplayDeps;
   readonly logger: Logger;
   readonly tracer: Tracer;
   readonly metrics: Pick<Metrics, 'httpRequestDurationSeconds'>;
@@ -123,6 +125,7 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
   }
   if (deps.sagas !== undefined) await app.register(sagaRoutes(routeDeps, deps.sagas));
   await app.register(deadLetterRoutes(routeDeps, deps.payloads));
+  await app.register(replayRoutes(routeDeps, deps.replays));
   purgeRegularly(app, deps);
   return app;
 }

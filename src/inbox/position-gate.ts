@@ -11,10 +11,10 @@ import type { GroupProgress } from '../kafka/group-progress.ts';
 import type { PartitionRange } from '../kafka/log-reader.ts';
 import { sleep, withDeadline } from '../kernel/deadline.ts';
 import type { Lsn } from '../kernel/lsn.ts';
+import { readPublishedLsn, requestHeartbeat } from '../outbox/relay-progress.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { readPublishedLsn, requestHeartbeat } from './relay-progress.ts';
 
 /** How a wait ended: applied, or who had not got there when the time was over; `unknown` where somebody could not be asked. */
 export type WaitResult = 'applied' | 'relay-behind' | 'consumers-behind' | 'unknown';

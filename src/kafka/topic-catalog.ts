@@ -7,6 +7,7 @@ import { FerryError } from '../kernel/errors.ts';
 import { createKafka, type KafkaOptions } from './client.ts';
 import { LogReader } from './log-reader.ts';
 import { type Cluster, kafkaErrorType, openCluster, sendRaw } from './protocol.ts';
+import { MAX_BATCH_BYTES } from './transactional-producer.ts';
 
 export interface TopicFacts {
   readonly topic: string;
@@ -19,6 +20,15 @@ export interface TopicSettings {
   readonly partitions: number;
   /** -1: the broker's default. */
   readonly replicationFactor: number;
+}
+
+/** A batch's own header, and room for headers that are not ASCII. */
+const BATCH_OVERHEAD_BYTES = 10_000;
+const KAFKA_DEFAULT_BATCH_BYTES = 1_048_588;
+
+/** Largest record batch that may be sent: one event of the largest size, or several small ones. */
+export function largestBatchBytes(maxEventBytes: number): number {
+  return Math.max(MAX_BATCH_BYTES, maxEventBytes) + BATCH_OVERHEAD_BYTES;
 }
 
 export class TopicCatalog {
@@ -61,6 +71,18 @@ export class TopicCatalog {
     if (existing !== null) return existing;
     await this.#create(topic, overrides.partitions ?? this.#settings.partitions, overrides.config ?? {});
     return this.#untilWritable(topic);
+  }
+
+  /**
+   * As `ensure`, for a topic that events of up to `maxEventBytes` go to: a new one takes batches of them. Rejects with RELAY_CONFIGURATION if
+   * an existing one does not.
+   */
+  async ensureEventTopic(topic: string, maxEventBytes: number): Promise<TopicFacts> {
+    const batchBytes = largestBatchBytes(maxEventBytes);
+    const larger = batchBytes > KAFKA_DEFAULT_BATCH_BYTES;
+    const facts = await this.ensure(topic, { config: larger ? { 'max.message.bytes': String(batchBytes) } : {} });
+    await this.requireSettings([topic], { batchBytes });
+    return facts;
   }
 
   /**
@@ -141,6 +163,21 @@ export async function ensureTopics(
   try {
     const catalog = new TopicCatalog(kafka, cluster, settings);
     for (const topic of topics) await catalog.ensure(topic);
+  } finally {
+    await cluster.disconnect();
+  }
+}
+
+/** Makes sure, over a connection of its own, that events of up to `maxEventBytes` can go to the topic. Rejects as `ensureEventTopic` does. */
+export async function ensureEventTopic(
+  kafka: KafkaOptions,
+  topic: string,
+  settings: TopicSettings,
+  maxEventBytes: number,
+): Promise<void> {
+  const cluster = await openCluster(kafka);
+  try {
+    await new TopicCatalog(kafka, cluster, settings).ensureEventTopic(topic, maxEventBytes);
   } finally {
     await cluster.disconnect();
   }

@@ -203,6 +203,34 @@ export const ERRORS = {
     remedy:
       'No handler of the group takes events of this type any more: discard the dead letter, or bring the handler back.',
   },
+  // --- replays
+  REPLAY_TOPIC_INVALID: {
+    status: 422,
+    retryable: false,
+    remedy: 'Choose a side topic of its own: none of events, of dead letters, of Kafka or of Ferry.',
+  },
+  REPLAY_ROWS_UNFIT: {
+    status: 409,
+    retryable: false,
+    remedy:
+      'Rows of the selection cannot be encoded so, and nothing was published: the replay names the first; choose another schemaId or leave them out.',
+  },
+  REPLAY_WAITS: {
+    status: 503,
+    retryable: true,
+    remedy: 'The replay waits for the relay and goes on by itself; `./ferry status` shows what the relay waits for.',
+  },
+  REPLAY_INTERRUPTED: {
+    status: 409,
+    retryable: false,
+    remedy:
+      'The relay began a new epoch while the replay ran, so that its last records may be missing: compare their ordinals, then resume it, or cancel it and start another for the rest.',
+  },
+  REPLAY_ROWS_GONE: {
+    status: 409,
+    retryable: false,
+    remedy: 'Partitions of the outbox were dropped while the replay ran: what was in them cannot be replayed any more.',
+  },
   // --- sagas
   SAGA_DEFINITION_CHANGED: {
     status: 500,

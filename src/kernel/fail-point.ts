@@ -44,7 +44,19 @@ export const DEAD_LETTER_FAIL_POINTS = [
   'after-owner-asked',
 ] as const;
 
-export const FAIL_POINTS = [...RELAY_FAIL_POINTS, ...CONSUMER_FAIL_POINTS, ...DEAD_LETTER_FAIL_POINTS] as const;
+export const REPLAY_FAIL_POINTS = [
+  /** The messages of a page are emitted and its cursor is moved, and neither is committed. */
+  'before-replay-commit',
+  /** They are committed, and nobody was told. */
+  'after-replay-commit',
+] as const;
+
+export const FAIL_POINTS = [
+  ...RELAY_FAIL_POINTS,
+  ...CONSUMER_FAIL_POINTS,
+  ...DEAD_LETTER_FAIL_POINTS,
+  ...REPLAY_FAIL_POINTS,
+] as const;
 export type FailPointName = (typeof FAIL_POINTS)[number];
 
 /** Called at the named place; may end the process or throw. */

@@ -61,6 +61,7 @@ async function* readRecords(
         id: record.headers[HEADER.id] ?? null,
         position: positionOf(record),
         deadLetter,
+        replayed: record.headers[HEADER.replayId] !== undefined,
         decoded: deadLetter || (await decodes(decoder, record.value)),
       };
     }

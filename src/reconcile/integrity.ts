@@ -24,6 +24,8 @@ export interface PublishedRecord {
   /** Ferry's position from the headers; null where there is none. */
   readonly position: Position | null;
   readonly deadLetter: boolean;
+  /** Published by a replay: once more, behind what is in order, perhaps under an id of its own. */
+  readonly replayed: boolean;
   /** Whether the value decodes with the schema that it names; not asked of dead letters. */
   readonly decoded: boolean;
 }
@@ -37,6 +39,8 @@ export interface IntegrityReport extends Readonly<Record<Fault, number>> {
   readonly published: number;
   /** Distinct events of the ledger that are in dead-letter topics. */
   readonly deadLettered: number;
+  /** Records of replays. They stand for no row: what they repeat must be there besides. */
+  readonly replayed: number;
   /** The first few of each fault: event ids, and where in Kafka. */
   readonly examples: Readonly<Record<Fault, readonly string[]>>;
 }
@@ -97,6 +101,7 @@ class IntegrityCount {
   readonly #entries = new Map<string, Entry>();
   readonly #aggregates = new Map<string, Aggregate>();
   readonly #lastOffsets = new Map<string, bigint>();
+  #replayed = 0;
   readonly #counts: Record<Fault, number> = { missing: 0, duplicates: 0, outOfOrder: 0, undecodable: 0, unexpected: 0 };
   readonly #examples: Record<Fault, string[]> = {
     missing: [],
@@ -120,6 +125,10 @@ class IntegrityCount {
   addRecord(record: PublishedRecord): void {
     this.#checkOffset(record);
     if (!record.deadLetter && !record.decoded) this.#note('undecodable', record);
+    if (record.replayed) {
+      this.#replayed += 1;
+      return;
+    }
     const entry = record.id === null ? undefined : this.#entries.get(record.id);
     if (entry === undefined) {
       this.#note('unexpected', record);
@@ -151,6 +160,7 @@ class IntegrityCount {
       outboxRows: this.#entries.size,
       published,
       deadLettered,
+      replayed: this.#replayed,
       ...counts,
       examples: { ...this.#examples, missing },
     };

@@ -3,8 +3,8 @@ import { HEADER, type OutgoingRecord } from '../events/record.ts';
 import type { KafkaOptions } from '../kafka/client.ts';
 import { LogReader } from '../kafka/log-reader.ts';
 import { type Cluster, openCluster } from '../kafka/protocol.ts';
-import { TopicCatalog, type TopicSettings } from '../kafka/topic-catalog.ts';
-import { MAX_BATCH_BYTES, TransactionalProducer } from '../kafka/transactional-producer.ts';
+import { largestBatchBytes, TopicCatalog, type TopicFacts, type TopicSettings } from '../kafka/topic-catalog.ts';
+import { TransactionalProducer } from '../kafka/transactional-producer.ts';
 import { withDeadline } from '../kernel/deadline.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
@@ -29,9 +29,6 @@ interface SinkOptions extends KafkaSinkOptions {
 
 const READ_TIMEOUT_MS = 30_000;
 const CLOSE_TIMEOUT_MS = 1_000;
-/** A batch's own header, and room for headers that are not ASCII. */
-const BATCH_OVERHEAD_BYTES = 10_000;
-const KAFKA_DEFAULT_BATCH_BYTES = 1_048_588;
 
 export function kafkaSinkOpener(options: KafkaSinkOptions): OpenSink {
   return (relay) => KafkaSink.open({ ...options, ...relay });
@@ -43,6 +40,8 @@ class KafkaSink implements Sink {
   readonly #catalog: TopicCatalog;
   readonly #reader: LogReader;
   readonly #pinned = new Map<string, PinnedTopic>();
+  /** Partition counts of side topics that this session has met. */
+  readonly #aside = new Map<string, number>();
   #producer: TransactionalProducer | null = null;
 
   private constructor(options: SinkOptions, cluster: Cluster) {
@@ -109,7 +108,8 @@ class KafkaSink implements Sink {
       }
       this.#pinned.set(topic, pinned);
     }
-    await this.#catalog.requireSettings([...topics.keys()], { batchBytes: this.#batchBytes });
+    const batchBytes = largestBatchBytes(this.#options.maxEventBytes);
+    await this.#catalog.requireSettings([...topics.keys()], { batchBytes });
   }
 
   async *publishedIds(topics: readonly string[]): AsyncGenerator<string> {
@@ -122,11 +122,6 @@ class KafkaSink implements Sink {
     }
   }
 
-  /** Largest record batch that may be sent: one event of the largest size, or several small ones. */
-  get #batchBytes(): number {
-    return Math.max(MAX_BATCH_BYTES, this.#options.maxEventBytes) + BATCH_OVERHEAD_BYTES;
-  }
-
   get topics(): ReadonlyMap<string, PinnedTopic> {
     return this.#pinned;
   }
@@ -136,12 +131,22 @@ class KafkaSink implements Sink {
   }
 
   async meet(topic: string): Promise<number> {
-    const larger = this.#batchBytes > KAFKA_DEFAULT_BATCH_BYTES;
-    const config = larger ? { 'max.message.bytes': String(this.#batchBytes) } : {};
-    const facts = await this.#catalog.ensure(topic, { config });
-    await this.#catalog.requireSettings([topic], { batchBytes: this.#batchBytes });
+    const facts = await this.#ensure(topic);
     this.#pinned.set(topic, { id: facts.topicId, partitions: facts.partitionCount });
     return facts.partitionCount;
+  }
+
+  async meetAside(topic: string): Promise<number> {
+    const known = this.#pinned.get(topic)?.partitions ?? this.#aside.get(topic);
+    if (known !== undefined) return known;
+    const { partitionCount } = await this.#ensure(topic);
+    this.#aside.set(topic, partitionCount);
+    return partitionCount;
+  }
+
+  /** The topic, made if it is missing, that takes our batches. */
+  #ensure(topic: string): Promise<TopicFacts> {
+    return this.#catalog.ensureEventTopic(topic, this.#options.maxEventBytes);
   }
 
   async commit(records: readonly OutgoingRecord[], checkpoint: Checkpoint, onSent: () => void): Promise<void> {

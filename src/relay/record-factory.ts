@@ -6,9 +6,10 @@ import { deadLetterHeaders } from '../events/dead-letter.ts';
 import { type EncodeRefusal, type EncodeResult, type EventEncoder, encodeFresh } from '../events/encoder.ts';
 import type { OutboxEvent, Position } from '../events/outbox-event.ts';
 import { partitionOf } from '../events/partition.ts';
-import { eventHeaders, HEADER, type OutgoingRecord } from '../events/record.ts';
+import { eventHeaders, HEADER, type OutgoingRecord, replayHeaders } from '../events/record.ts';
+import type { ReplayMessage } from '../events/replay-message.ts';
 import { deadLetterTopic, type TopicRoutes } from '../events/routes.ts';
-import { ERRORS } from '../kernel/errors.ts';
+import { ERRORS, FerryError } from '../kernel/errors.ts';
 import { formatLsn } from '../kernel/lsn.ts';
 import type { BatchEntry } from './batch.ts';
 
@@ -18,6 +19,8 @@ export interface TopicDirectory {
   partitions(topic: string): number | undefined;
   /** Creates the topic if it is missing. Rejects with RELAY_PARTITIONS_CHANGED or when Kafka cannot be reached. */
   meet(topic: string): Promise<number>;
+  /** As `meet`, for a topic that holds copies: it may be deleted or changed one day, so no checkpoint depends on it. */
+  meetAside(topic: string): Promise<number>;
 }
 
 export interface RecordFactoryOptions {
@@ -70,6 +73,33 @@ export class RecordFactory {
     const partitions = this.#options.topics.partitions(topic) ?? (await this.#options.topics.meet(topic));
     const entry = this.#entry(event, position, topic, partitions, encoded);
     return entry ?? this.#deadLetter(event, position, topic, this.#tooLarge());
+  }
+
+  /**
+   * The entry of an event that is published once more: under the subject of its own topic, also where it goes to a side topic; or its dead
+   * letter, beside those of its own topic. That is no dead letter of the event itself, which was published before. Rejects as `make` does.
+   */
+  async makeReplayed(message: ReplayMessage, position: Position): Promise<BatchEntry> {
+    const event = { ...message.event, headers: { ...message.event.headers, ...replayHeaders(message) } };
+    const made = await this.#makeReplayed(event, message.topic, position);
+    return { ...made, byControl: true, deadLetter: null };
+  }
+
+  async #makeReplayed(event: OutboxEvent, sideTopic: string | null, position: Position): Promise<BatchEntry> {
+    const ownTopic = this.#options.routes.tryTopicOf(event.aggregateType);
+    if (sideTopic === null || ownTopic === null) return this.make(event, position);
+    const encoded = await encodeFresh(this.#options.encoder, event, ownTopic);
+    if (!encoded.ok) return this.#deadLetter(event, position, ownTopic, encoded.refusal);
+    try {
+      const partitions = await this.#options.topics.meetAside(sideTopic);
+      const entry = this.#entry(event, position, sideTopic, partitions, encoded);
+      return entry ?? this.#deadLetter(event, position, ownTopic, this.#tooLarge());
+    } catch (error) {
+      // A side topic that was made unfit is no reason to stop what is live.
+      if (!(error instanceof FerryError) || error.retryable) throw error;
+      const { code, message } = error;
+      return this.#deadLetter(event, position, ownTopic, { code, message, path: null });
+    }
   }
 
   /** The dead letter of a row that could not even be read as an event. */

@@ -30,6 +30,7 @@ import { livenessCheck } from './liveness.ts';
 import { comparePublication, readPublication } from './publication.ts';
 import { Publisher } from './publisher.ts';
 import { RecordFactory } from './record-factory.ts';
+import { replayHandler } from './replay-handler.ts';
 import type { OpenSink, Sink } from './sink.ts';
 import { readSlot } from './slot.ts';
 import { agreeOnCheckpoint } from './start-up.ts';
@@ -160,7 +161,7 @@ export class RelaySession {
     const { name, publication, limits, lingerMs, metrics, bufferMaxBytes, deadAfterMs, logger } = this.#options;
     const heartbeat = new Heartbeat(control, name);
     const gate = new ControlGate(name, await controlKey(control, name), this.#options);
-    const controls: ControlHandlers = {};
+    const controls: ControlHandlers = { replay: replayHandler(factory, gate) };
     const intake = new Intake(publisher.checkpoint, {
       maxBytes: bufferMaxBytes,
       heartbeatPrefix: Heartbeat.prefix(name),

@@ -41,6 +41,8 @@ export interface Metrics {
   readonly deadLettersTotal: Counter<{ code: ErrorCode | 'SQLSTATE' | 'HTTP' | 'OTHER' }>;
   readonly deadLettersWaiting: Gauge<{ state: 'open' | 'replaying' }>;
   readonly deadLetterOldestAgeSeconds: Gauge;
+  /** Given to the relay. */
+  readonly replayedEventsTotal: Counter;
   readonly bufferFillRatio: Gauge;
   /** 1 for the state that the relay is in, 0 for each other; `state` is a name of the relay's state machine. */
   readonly relayState: Gauge<{ state: string }>;
@@ -136,6 +138,11 @@ export function createMetrics(meter: Meter, labels: Attributes = {}): Metrics {
       'ferry_dead_letter_oldest_age_seconds',
       's',
       'Age of the oldest open dead letter',
+    ),
+    replayedEventsTotal: counter(
+      'ferry_replayed_events_total',
+      '{event}',
+      'Events of the outbox that replays gave to the relay',
     ),
     bufferFillRatio: gauge('ferry_buffer_fill_ratio', '1', 'Share of the relay’s buffer in use; 1 pauses the socket'),
     relayState: gauge('ferry_relay_state', '1', '1 for the state that the relay is in, 0 for each other'),

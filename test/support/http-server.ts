@@ -46,6 +46,7 @@ export async function testServer(options: TestServerOptions): Promise<FastifyIns
       encoder: options.encoder,
     },
     sagas: { engine: new SagaEngine({ ...quiet, sagas: [fulfilment] }), routes },
+    replays: { routes, topicPrefix: options.topicPrefix ?? '', groupsOf: async () => new Map() },
     tracer: trace.getTracer('test'),
     metrics: { httpRequestDurationSeconds: { record: () => {} } },
     parts: async () => ({ kafka: { state: 'ok' } }),

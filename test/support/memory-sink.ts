@@ -147,6 +147,10 @@ class MemorySink implements Sink {
     return this.#pinned.get(topic)?.partitions;
   }
 
+  async meetAside(topic: string): Promise<number> {
+    return (this.#kafka.topic(topic) ?? this.#kafka.makeTopic(topic)).partitions;
+  }
+
   async meet(topic: string): Promise<number> {
     const met = this.#kafka.topic(topic) ?? this.#kafka.makeTopic(topic);
     this.#pinned.set(topic, met);

@@ -85,9 +85,14 @@ export class RelayLab {
 
   /** Another process of the same relay, not started; ended with the lab. */
   newRelay(environment: Environment = {}): FerryProcess {
-    const relay = new FerryProcess({ roles: 'relay', env: { ...this.environment, ...environment } });
-    this.#relays.push(relay);
-    return relay;
+    return this.newProcess('relay', environment);
+  }
+
+  /** A process of other roles beside the relay, not started; ended with the lab. */
+  newProcess(roles: string, environment: Environment = {}): FerryProcess {
+    const made = new FerryProcess({ roles, env: { ...this.environment, ...environment } });
+    this.#relays.push(made);
+    return made;
   }
 
   /** Starts a relay and waits until it streams. */

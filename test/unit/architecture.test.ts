@@ -18,7 +18,7 @@ const LAYERS: ReadonlyArray<readonly string[]> = [
   ['events'],
   ['postgres', 'kafka', 'registry', 'embedded'],
   ['outbox'],
-  ['wal', 'relay', 'inbox', 'saga', 'deadletter', 'audit', 'reconcile'],
+  ['wal', 'relay', 'inbox', 'replay', 'saga', 'deadletter', 'audit', 'reconcile'],
   ['domain'],
   ['ops'],
   ['http', 'cli', 'package'],

@@ -43,6 +43,7 @@ function soundHistory(plan: ReadonlyArray<{ aggregate: number; rowsInCommit: boo
       id,
       position: { commitLsn: commitLsn as Lsn, seq },
       deadLetter: false,
+      replayed: false,
       decoded: true,
     });
   }
@@ -180,6 +181,19 @@ describe('countIntegrity', () => {
     assert.ok(isSound(report));
     assert.equal(report.deadLettered, 1);
     assert.equal(report.published, PLAN.length - 1);
+  });
+
+  test('counts the records of replays apart: they repeat rows, and stand for none', async () => {
+    const { rows, records } = soundHistory(PLAN, true);
+    const copies = records.map((record) => ({ ...record, replayed: true }));
+    const copied = { ...copies[0], id: 'a new id' } as PublishedRecord;
+    const report = await countIntegrity(rows, renumber([...records, ...copies, copied]));
+    assert.ok(isSound(report), JSON.stringify(report));
+    assert.equal(report.replayed, PLAN.length + 1);
+    const lost = await countIntegrity(rows, renumber([...records.slice(1), ...copies]));
+    assert.deepEqual([lost.missing, lost.published], [1, PLAN.length - 1]);
+    const spoilt = await countIntegrity(rows, renumber([...records, ...replaceAt(copies, 0, { decoded: false })]));
+    assert.equal(spoilt.undecodable, 1);
   });
 
   test('treats equal ids of two aggregate types as two aggregates', async () => {

@@ -7,7 +7,7 @@ import { partitionOf } from '../../../src/events/partition.ts';
 import { TopicRoutes } from '../../../src/events/routes.ts';
 import { FerryError } from '../../../src/kernel/errors.ts';
 import { RecordFactory } from '../../../src/relay/record-factory.ts';
-import { lsn, outboxEvent } from '../../support/relay-fixtures.ts';
+import { eventId, lsn, outboxEvent } from '../../support/relay-fixtures.ts';
 
 const POSITION: Position = { commitLsn: lsn(0x16b374d8), seq: 3 };
 const TRACE = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
@@ -40,6 +40,7 @@ class ScriptedEncoder implements EventEncoder {
 function factoryWith(encoder: EventEncoder, maxEventBytes = 10_000, known: Record<string, number> = {}) {
   const topics = new Map(Object.entries(known));
   const met: string[] = [];
+  const aside: string[] = [];
   const factory = new RecordFactory({
     ...{ encoder, maxEventBytes, source: 'shop' },
     routes: new TopicRoutes('t.', new Map([['order', 'shop.order']])),
@@ -50,9 +51,14 @@ function factoryWith(encoder: EventEncoder, maxEventBytes = 10_000, known: Recor
         topics.set(topic, 6);
         return 6;
       },
+      meetAside: async (topic) => {
+        aside.push(topic);
+        if (topic === 'unfit') throw new FerryError('RELAY_CONFIGURATION', 'takes small batches only');
+        return 4;
+      },
     },
   });
-  return { factory, met };
+  return { factory, met, aside };
 }
 
 const KNOWN = { 't.shop.order': 12, 't.shop.order.dlq': 6 };
@@ -232,10 +238,60 @@ test('a row that is no event is a dead letter with the row as it was, under its 
   assert.equal(stray.record.topic, 't.unrouted.dlq');
 });
 
+describe('an event that is replayed', () => {
+  const event = outboxEvent(1, { aggregateId: 'o-1', headers: { tenant: 'x', ferry_replay_id: 'forged' } });
+  const message = { replay: eventId(9), reason: 'the projection was lost', topic: null, ordinal: 7, of: null, event };
+
+  test('is the record it was, with the marks of its replay, and no event of the ledger', async () => {
+    const { factory } = factoryWith(new ScriptedEncoder(OK), 10_000, KNOWN);
+    const [made, original] = [await factory.makeReplayed(message, POSITION), await factory.make(event, POSITION)];
+    assert.deepEqual(made.record, {
+      ...original.record,
+      headers: {
+        ...original.record.headers,
+        ferry_replay_id: message.replay,
+        ferry_replay_reason: 'the projection was lost',
+        ferry_replay_ordinal: '7',
+      },
+    });
+    assert.equal(made.byControl, true);
+    const copied = await factory.makeReplayed({ ...message, of: eventId(3) }, POSITION);
+    assert.equal(copied.record.headers.ferry_replay_of, eventId(3));
+  });
+
+  test('goes to a side topic in the form that it has in its own', async () => {
+    const encoder = new ScriptedEncoder(OK);
+    const { factory, met, aside } = factoryWith(encoder, 10_000, KNOWN);
+    const { record } = await factory.makeReplayed({ ...message, topic: 'aside' }, POSITION);
+    assert.deepEqual([record.topic, record.partition], ['aside', partitionOf('o-1', 4)]);
+    assert.deepEqual([encoder.asked, met, aside], [['encode t.shop.order'], [], ['aside']]);
+  });
+
+  test('that cannot be published so is a dead letter beside its topic, and not one of the event itself', async () => {
+    const unfit = await factoryWith(new ScriptedEncoder(OK), 10_000, KNOWN).factory.makeReplayed(
+      { ...message, topic: 'unfit' },
+      POSITION,
+    );
+    assert.deepEqual(
+      [unfit.record.topic, unfit.record.headers.error_code, unfit.deadLetter],
+      ['t.shop.order.dlq', 'RELAY_CONFIGURATION', null],
+    );
+    assert.equal(unfit.record.headers.ferry_replay_id, message.replay);
+    const { factory } = factoryWith(new ScriptedEncoder(UNKNOWN), 10_000, KNOWN);
+    for (const topic of [null, 'aside']) {
+      const refused = await factory.makeReplayed({ ...message, topic }, POSITION);
+      assert.deepEqual([refused.record.topic, refused.deadLetter, refused.byControl], ['t.shop.order.dlq', null, true]);
+    }
+  });
+});
+
 test('a topic that cannot be met is no dead letter: the event waits', async () => {
+  const away = () => Promise.reject(new FerryError('PART_UNREACHABLE', 'away'));
   const factory = new RecordFactory({
     ...{ encoder: new ScriptedEncoder(OK), maxEventBytes: 1_000, source: 's', routes: new TopicRoutes('', new Map()) },
-    topics: { partitions: () => undefined, meet: () => Promise.reject(new FerryError('PART_UNREACHABLE', 'away')) },
+    topics: { partitions: () => undefined, meet: away, meetAside: away },
   });
   await assert.rejects(factory.make(outboxEvent(1), POSITION), { code: 'PART_UNREACHABLE' });
+  const message = { replay: eventId(9), reason: 'x', topic: 'aside', ordinal: 1, of: null, event: outboxEvent(1) };
+  await assert.rejects(factory.makeReplayed(message, POSITION), { code: 'PART_UNREACHABLE' });
 });
