@@ -23,21 +23,31 @@ export interface JavaParts {
   readonly kafka: string;
   /** Directory of the registry's own distribution. */
   readonly registry: string;
+  /** Directory of the class archives (class-archives.ts), of these jars and this Java; it need not be there. */
+  readonly archives: string;
+}
+
+/** What makes a JVM use the archive of a part's classes, if there is one. */
+export function archiveArguments({ archives }: JavaParts, part: 'kafka' | 'registry'): string[] {
+  const file = join(archives, `${part}.jsa`);
+  return existsSync(file) ? [`-XX:SharedArchiveFile=${file}`] : [];
 }
 
 /** Finds or fetches them. Throws PART_MISSING naming the program that is not there. */
 export async function resolveJavaParts(progress: (message: string) => void): Promise<JavaParts> {
-  const java = await findJava();
+  const { java, build } = await findJava();
   const version = createHash('sha256').update(readFileSync(POM)).digest('hex').slice(0, 12);
   const directory = join(CACHE, `java-${version}`);
   if (!existsSync(directory)) {
     progress('fetching Kafka and the schema registry with Maven (about 160 MB, once)');
     await fetchInto(directory);
   }
-  return { java, kafka: join(directory, 'kafka'), registry: join(directory, 'registry') };
+  const archives = `${directory}-classes-${createHash('sha256').update(build).digest('hex').slice(0, 12)}`;
+  return { java, kafka: join(directory, 'kafka'), registry: join(directory, 'registry'), archives };
 }
 
-async function findJava(): Promise<string> {
+/** `build`: what it says of itself. */
+async function findJava(): Promise<{ java: string; build: string }> {
   const home = process.env.JAVA_HOME || undefined; // an empty one is none
   const java = home !== undefined && existsSync(join(home, 'bin/java')) ? join(home, 'bin/java') : 'java';
   const { stderr } = await run(java, ['-version']).catch((cause) => {
@@ -47,7 +57,7 @@ async function findJava(): Promise<string> {
   if (major < OLDEST_JAVA) {
     throw new FerryError('PART_MISSING', `${java} is version ${major}; Java ${OLDEST_JAVA} or newer is needed`);
   }
-  return java;
+  return { java, build: `${java} ${stderr}` };
 }
 
 /** Fetched aside and renamed, so that the cache is whole or absent, whoever else fetches at the same time. */

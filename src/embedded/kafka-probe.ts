@@ -1,12 +1,15 @@
 /**
  * Is the broker ready to serve? Asked in its own protocol, without a client library: a Metadata request, answered with at least one
  * broker. An open port is not enough: a broker accepts connections seconds before it is unfenced and named in the metadata.
- * Source: the Kafka protocol guide, Metadata request version 4 and its response.
+ * Source: the Kafka protocol guide, requests Metadata version 4 and FindCoordinator version 1, and their responses.
  */
 import { connect } from 'node:net';
 
 const METADATA = 3;
-const VERSION = 4;
+const FIND_COORDINATOR = 10;
+/** Kinds of coordinators. */
+const GROUP = 0;
+const TRANSACTION = 1;
 
 /** Resolves with the number of brokers; rejects when there is none, no answer within `timeoutMs`, or no connection. */
 export async function probeKafka(host: string, port: number, timeoutMs: number): Promise<number> {
@@ -16,19 +19,41 @@ export async function probeKafka(host: string, port: number, timeoutMs: number):
   return brokers;
 }
 
-/** Header version 1 (api key, version, correlation id, client id), then no topics and no automatic creation. */
+/**
+ * Asks for the coordinators of groups and of transactions: the first who does makes the broker create the topics that they need, which
+ * takes seconds on a fresh one. Rejects as `probeKafka`; the answers do not matter.
+ */
+export async function wakeCoordinators(host: string, port: number, timeoutMs: number): Promise<void> {
+  for (const type of [GROUP, TRANSACTION]) await exchange(host, port, findCoordinatorRequest(type), timeoutMs);
+}
+
+/** A key that nobody uses, and of what it is the key. */
+function findCoordinatorRequest(type: number): Buffer {
+  const key = string('ferry-probe');
+  return request(FIND_COORDINATOR, 1, Buffer.concat([key, Buffer.of(type)]));
+}
+
+/** No topics and no automatic creation. */
 function metadataRequest(): Buffer {
-  const client = 'ferry-probe';
-  const body = Buffer.alloc(4 + 2 + 2 + 4 + 2 + client.length + 4 + 1);
-  let at = body.writeInt32BE(body.length - 4);
-  at = body.writeInt16BE(METADATA, at);
-  at = body.writeInt16BE(VERSION, at);
-  at = body.writeInt32BE(1, at);
-  at = body.writeInt16BE(client.length, at);
-  at += body.write(client, at);
-  at = body.writeInt32BE(0, at);
-  body.writeInt8(0, at);
-  return body;
+  return request(METADATA, 4, Buffer.from([0, 0, 0, 0, 0]));
+}
+
+/** With a header of version 1: api key, version, correlation id, client id. */
+function request(apiKey: number, version: number, body: Buffer): Buffer {
+  const numbers = Buffer.alloc(8);
+  numbers.writeInt16BE(apiKey, 0);
+  numbers.writeInt16BE(version, 2);
+  numbers.writeInt32BE(1, 4);
+  const message = Buffer.concat([numbers, string('ferry-probe'), body]);
+  const length = Buffer.alloc(4);
+  length.writeInt32BE(message.length);
+  return Buffer.concat([length, message]);
+}
+
+function string(text: string): Buffer {
+  const bytes = Buffer.from(`..${text}`);
+  bytes.writeInt16BE(bytes.length - 2);
+  return bytes;
 }
 
 /** Sends one request and resolves with the whole response, its length prefix removed. */

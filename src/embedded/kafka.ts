@@ -6,8 +6,8 @@ import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { FerryError } from '../kernel/errors.ts';
 import type { Home } from './home.ts';
-import type { JavaParts } from './java-parts.ts';
-import { probeKafka } from './kafka-probe.ts';
+import { archiveArguments, type JavaParts } from './java-parts.ts';
+import { probeKafka, wakeCoordinators } from './kafka-probe.ts';
 import type { PartRecipe } from './part.ts';
 
 const run = promisify(execFile);
@@ -20,22 +20,25 @@ const JVM = ['-Xms128m', '-Xmx512m', '-XX:+UseG1GC', '-XX:MaxGCPauseMillis=20', 
 export function kafkaRecipe(home: Home, port: number, controllerPort: number, parts: JavaParts): PartRecipe {
   const directory = home.path('kafka');
   const settings = join(directory, 'server.properties');
-  const classPath = ['-cp', join(parts.kafka, '*')];
+  const classes = [...archiveArguments(parts, 'kafka'), '-cp', join(parts.kafka, '*')];
   return {
     name: 'kafka',
     port,
     prepare: async () => {
       mkdirSync(directory, { recursive: true });
       writeFileSync(settings, properties(directory, port, controllerPort));
-      if (!existsSync(join(directory, 'data'))) await format(parts.java, classPath, directory, port, controllerPort);
+      if (!existsSync(join(directory, 'data'))) await format(parts.java, classes, directory, port, controllerPort);
     },
     command: () => ({
       home,
       command: parts.java,
-      args: [...JVM, `-Dlog4j2.configurationFile=${LOG_CONFIGURATION}`, ...classPath, 'kafka.Kafka', settings],
+      args: [...JVM, `-Dlog4j2.configurationFile=${LOG_CONFIGURATION}`, ...classes, 'kafka.Kafka', settings],
       cwd: directory,
     }),
-    probe: () => probeKafka('127.0.0.1', port, 2_000),
+    probe: async () => {
+      await probeKafka('127.0.0.1', port, 2_000);
+      void wakeCoordinators('127.0.0.1', port, 10_000).catch(() => {}); // whoever needs them waits for them
+    },
     readyTimeoutMs: 90_000,
     startAttempts: 1,
     stopSignals: [['SIGTERM', 20_000]],
@@ -43,7 +46,7 @@ export function kafkaRecipe(home: Home, port: number, controllerPort: number, pa
 }
 
 /** Writes the cluster's id and metadata version, aside and then renamed: formatted storage is whole or absent. */
-async function format(java: string, classPath: string[], directory: string, port: number, controllerPort: number) {
+async function format(java: string, classes: string[], directory: string, port: number, controllerPort: number) {
   const draft = join(directory, 'draft');
   rmSync(draft, { recursive: true, force: true });
   mkdirSync(draft);
@@ -51,7 +54,7 @@ async function format(java: string, classPath: string[], directory: string, port
   writeFileSync(settings, properties(draft, port, controllerPort));
   // One id in 64 begins with a hyphen; as a word of its own it would be taken for an option.
   const clusterId = `--cluster-id=${randomBytes(16).toString('base64url')}`;
-  const args = ['-Xmx128m', '-XX:TieredStopAtLevel=1', `-Dlog4j2.configurationFile=${LOG_CONFIGURATION}`, ...classPath];
+  const args = ['-Xmx128m', '-XX:TieredStopAtLevel=1', `-Dlog4j2.configurationFile=${LOG_CONFIGURATION}`, ...classes];
   try {
     await run(java, [...args, 'kafka.tools.StorageTool', 'format', clusterId, '-c', settings]);
   } catch (cause) {

@@ -71,10 +71,11 @@ export class EmbeddedPart {
     return this.#startOnce(attempt + 1);
   }
 
-  /** Ends it cleanly; resolves when the process is gone. */
-  async stop(): Promise<void> {
+  /** Ends it cleanly; resolves when the process is gone, with how it ended if it ever ran. */
+  async stop(): Promise<ChildExit | undefined> {
     this.#expectedToRun = false;
     await this.#child?.stop(...this.#recipe.stopSignals);
+    return this.#child?.exited;
   }
 
   /** Ends it with SIGKILL, as a crash would. */

@@ -1,7 +1,7 @@
 /** The embedded schema registry: Apicurio, storing in a database of its own beside Ferry's, or in a file where Postgres is external. */
 import { join } from 'node:path';
 import type { Home } from './home.ts';
-import type { JavaParts } from './java-parts.ts';
+import { archiveArguments, type JavaParts } from './java-parts.ts';
 import type { PartRecipe } from './part.ts';
 
 /** The first compiler tier alone halves the start-up on two cores; the registry answers a few requests a minute afterwards. */
@@ -33,7 +33,12 @@ export function registryRecipe(
     command: () => ({
       home,
       command: parts.java,
-      args: [...JVM, '-jar', join(parts.registry, 'apicurio-registry-app-3.0.9-runner.jar')],
+      args: [
+        ...JVM,
+        ...archiveArguments(parts, 'registry'),
+        '-jar',
+        join(parts.registry, 'apicurio-registry-app-3.0.9-runner.jar'),
+      ],
       env: {
         ...storageEnvironment(home, storage),
         QUARKUS_HTTP_HOST: '127.0.0.1',

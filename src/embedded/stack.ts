@@ -4,6 +4,7 @@
  */
 import { FerryError } from '../kernel/errors.ts';
 import type { ChildExit } from './child.ts';
+import { ensureClassArchives } from './class-archives.ts';
 import type { Home, StackAddresses } from './home.ts';
 import { resolveJavaParts } from './java-parts.ts';
 import { kafkaRecipe } from './kafka.ts';
@@ -67,6 +68,7 @@ export async function startEmbeddedStack(options: EmbeddedStackOptions): Promise
     return part;
   };
   const java = options.kafka || options.registry ? await resolveJavaParts(progress) : undefined;
+  if (java !== undefined) await ensureClassArchives(java, progress);
   const postgres = options.postgres ? add(postgresRecipe(home, ports.postgres, options.sql)) : undefined;
   const controllerPort = await freePort();
   const kafka = options.kafka && java ? add(kafkaRecipe(home, ports.kafka, controllerPort, java)) : undefined;

@@ -2,17 +2,20 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { Kafka, logLevel } from 'kafkajs';
 import { runSql } from '../../src/cli/sql-runner.ts';
 import { Home } from '../../src/embedded/home.ts';
+import { archiveArguments, resolveJavaParts } from '../../src/embedded/java-parts.ts';
 import { probeKafka } from '../../src/embedded/kafka-probe.ts';
 import { portOf } from '../../src/embedded/ports.ts';
 import { isStillRunning } from '../../src/embedded/process-identity.ts';
 import { type EmbeddedStack, type EmbeddedStackOptions, startEmbeddedStack } from '../../src/embedded/stack.ts';
 import { FerryError } from '../../src/kernel/errors.ts';
+import { waitUntil } from '../support/signals.ts';
 
 const REPOSITORY = resolve(import.meta.dirname, '../..');
 const root = join(REPOSITORY, '.ferry-cache/test-homes', `embedded-${process.pid}`);
@@ -57,6 +60,31 @@ describe('a whole stack', () => {
       ['kafka', 'payment-provider', 'postgres', 'registry'],
     );
     assert.ok(home.processes().every(isStillRunning));
+  });
+
+  test('has made the topics of Kafka’s coordinators, which the first who needs one would wait for', async () => {
+    const admin = new Kafka({ brokers: [stack.kafkaBrokers ?? ''], logLevel: logLevel.NOTHING }).admin();
+    await admin.connect();
+    try {
+      const isThere = async () => {
+        const topics = await admin.listTopics();
+        return ['__consumer_offsets', '__transaction_state'].every((topic) => topics.includes(topic));
+      };
+      await waitUntil('the topics', isThere);
+    } finally {
+      await admin.disconnect();
+    }
+  });
+
+  test('starts Java with classes that were archived once', async () => {
+    const java = await resolveJavaParts(() => {});
+    for (const part of ['kafka', 'registry'] as const) {
+      const [argument = assert.fail(`${part} has none`), ...others] = archiveArguments(java, part);
+      assert.match(argument, /^-XX:SharedArchiveFile=/);
+      assert.deepEqual(others, []);
+      const log = readFileSync(home.path('logs', `${part}.log`), 'utf8');
+      assert.doesNotMatch(log, /\[cds|shared class archive|SharedArchiveFile/i); // what Java says when it cannot use it
+    }
   });
 
   test('a part that is stopped or killed comes back on its port, with its data, and is not reported as a death', async () => {
