@@ -2,6 +2,7 @@
  * What a batch of commands to payments works on: the payments that it names, locked and read together, changed in memory by the rules, and
  * written back together. The provider is called in between, while all of them are held.
  */
+import { readClock } from '../../postgres/clock.ts';
 import type { Queryable } from '../../postgres/connection.ts';
 import { bookingOf, type Payment } from './payment.ts';
 import {
@@ -10,7 +11,6 @@ import {
   insertPayments,
   lockPayments,
   type NewPayment,
-  readClock,
   updatePayments,
 } from './repository.ts';
 

@@ -103,10 +103,3 @@ export async function insertBookings(tx: Queryable, bookings: readonly Booking[]
     ],
   );
 }
-
-/** The database's clock: RFC 3339 in UTC with microseconds. */
-export async function readClock(db: Queryable): Promise<string> {
-  const { rows } = await db.query<{ now: string }>('select clock_timestamp() as now');
-  if (rows[0] === undefined) throw new Error('the database has no clock');
-  return rows[0].now;
-}

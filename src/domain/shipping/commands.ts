@@ -1,7 +1,6 @@
-/** What the shipping module does, each in the caller's one transaction, under the lock of the order's one shipment. */
-import type { Queryable } from '../../postgres/connection.ts';
-import { insertShipment, lockShipment, updateShipment } from './repository.ts';
+/** What the shipping module does, on a book that holds the order's one shipment. */
 import { checkTransition, type Shipment, type ShipmentRefusal } from './shipment.ts';
+import type { Parcels, ShipmentBook } from './shipment-book.ts';
 
 export interface Outcome<Kind extends string> {
   readonly kind: Kind;
@@ -17,23 +16,22 @@ export interface Refused {
   readonly duplicate: boolean;
 }
 
-export interface ArrangeRequest {
+export interface ArrangeRequest extends Parcels {
   readonly orderId: string;
-  readonly customerId: string;
-  readonly pieces: number;
   /** Find no carrier. */
   readonly refuse: boolean;
 }
 
 /** Arranges the order's shipment, once: what was decided stays decided, and an order that was cancelled gets none. */
-export async function arrangeShipment(tx: Queryable, request: ArrangeRequest): Promise<Outcome<'arranged'> | Refused> {
-  const { orderId, customerId, pieces, refuse } = request;
+export function arrangeShipment(book: ShipmentBook, request: ArrangeRequest): Outcome<'arranged'> | Refused {
+  const { orderId, refuse, ...parcels } = request;
+  const isNew = book.begin(orderId);
   const decided = refuse
     ? ({ status: 'refused', refusal: 'INJECTED' } as const)
     : ({ status: 'arranged', refusal: null } as const);
-  const fresh = await insertShipment(tx, { orderId, customerId, pieces, ...decided });
-  const shipment = fresh ?? (await holdShipment(tx, orderId));
-  const duplicate = fresh === null;
+  const known = book.find(orderId);
+  const shipment = isNew ? book.keep({ ...known, ...decided }, parcels) : known;
+  const duplicate = !isNew;
   switch (shipment.status) {
     case 'arranged':
     case 'held':
@@ -47,21 +45,21 @@ export async function arrangeShipment(tx: Queryable, request: ArrangeRequest): P
 }
 
 /** The pivot: hands the parcels over, once. Never after a cancellation, and never after it was refused. */
-export async function handOverShipment(
-  tx: Queryable,
+export function handOverShipment(
+  book: ShipmentBook,
   orderId: string,
   options: { readonly refuse: boolean },
-): Promise<Outcome<'handed-over'> | Refused> {
-  const fresh = await insertCancelled(tx, orderId); // an order without a shipment gets none, so that the answer stays true
-  if (fresh !== null) return { kind: 'refused', reason: 'NOT_ARRANGED', at: fresh.changedAt, duplicate: false };
-  const known = await holdShipment(tx, orderId);
+): Outcome<'handed-over'> | Refused {
+  const isNew = book.begin(orderId); // an order without a shipment gets none, so that the answer stays true
+  const known = book.find(orderId);
+  if (isNew) return { kind: 'refused', reason: 'NOT_ARRANGED', at: known.changedAt, duplicate: false };
   switch (known.status) {
     case 'arranged': {
       const change = options.refuse
         ? ({ status: 'held', refusal: 'INJECTED' } as const)
         : ({ status: 'handed-over', refusal: null } as const);
       checkTransition(known, change.status);
-      const shipment = await updateShipment(tx, orderId, change);
+      const shipment = book.keep({ ...known, ...change });
       if (change.status === 'handed-over') return { kind: 'handed-over', shipment, duplicate: false };
       return { kind: 'refused', reason: change.refusal, at: shipment.changedAt, duplicate: false };
     }
@@ -76,27 +74,13 @@ export async function handOverShipment(
 }
 
 /** No carrier comes, now or later: an order that has no shipment yet is kept as cancelled. Too late once the parcels are handed over. */
-export async function cancelShipment(
-  tx: Queryable,
-  orderId: string,
-): Promise<Outcome<'cancelled'> | Outcome<'not-cancellable'>> {
-  const fresh = await insertCancelled(tx, orderId);
-  if (fresh !== null) return { kind: 'cancelled', shipment: fresh, duplicate: false };
-  const known = await holdShipment(tx, orderId);
+export function cancelShipment(book: ShipmentBook, orderId: string): Outcome<'cancelled'> | Outcome<'not-cancellable'> {
+  const isNew = book.begin(orderId);
+  const known = book.find(orderId);
+  if (isNew) return { kind: 'cancelled', shipment: known, duplicate: false };
   if (known.status === 'handed-over') return { kind: 'not-cancellable', shipment: known, duplicate: false };
   if (known.status === 'cancelled') return { kind: 'cancelled', shipment: known, duplicate: true };
   checkTransition(known, 'cancelled');
-  const shipment = await updateShipment(tx, orderId, { status: 'cancelled', refusal: known.refusal });
+  const shipment = book.keep({ ...known, status: 'cancelled' });
   return { kind: 'cancelled', shipment, duplicate: false };
-}
-
-/** Null if the order has a shipment. */
-function insertCancelled(tx: Queryable, orderId: string): Promise<Shipment | null> {
-  return insertShipment(tx, { orderId, status: 'cancelled', refusal: null, customerId: null, pieces: null });
-}
-
-async function holdShipment(tx: Queryable, orderId: string): Promise<Shipment> {
-  const shipment = await lockShipment(tx, orderId);
-  if (shipment === null) throw new Error(`the shipment of ${orderId} vanished`);
-  return shipment;
 }

@@ -25,46 +25,51 @@ function shipmentOf(row: ShipmentRow): Shipment {
   };
 }
 
-export interface NewShipment {
-  readonly orderId: string;
-  readonly status: 'arranged' | 'refused' | 'cancelled';
-  readonly refusal: ShipmentRefusal | null;
-  /** Null where it was cancelled before it was arranged. */
-  readonly customerId: string | null;
-  readonly pieces: number | null;
+/**
+ * Inserts shipments that are cancelled for orders that have none; resolves with those. Waits for a transaction that is inserting the same
+ * one. All insert them in the order of their orders, so that no two wait for each other.
+ */
+export async function insertCancelled(tx: Queryable, orderIds: readonly string[]): Promise<Shipment[]> {
+  const { rows } = await tx.query<ShipmentRow>(
+    `insert into shipping.shipments (order_id, shipment_id, status)
+     select order_id, shipment_id, 'cancelled' from unnest($1::uuid[], $2::uuid[]) as given (order_id, shipment_id)
+     order by order_id on conflict (order_id) do nothing returning ${COLUMNS}`,
+    [orderIds, orderIds.map(() => v7())],
+  );
+  return rows.map(shipmentOf);
 }
 
-/** Inserts an order's shipment unless there is one; null then. Waits for a transaction that is inserting the same one. */
-export async function insertShipment(tx: Queryable, shipment: NewShipment): Promise<Shipment | null> {
+/** Holds the orders' shipments until the transaction ends, in the order of their orders. */
+export async function lockShipments(tx: Queryable, orderIds: readonly string[]): Promise<Shipment[]> {
   const { rows } = await tx.query<ShipmentRow>(
-    `insert into shipping.shipments (order_id, shipment_id, status, refusal, customer_id, pieces)
-     values ($1, $2, $3, $4, $5, $6) on conflict (order_id) do nothing returning ${COLUMNS}`,
-    [shipment.orderId, v7(), shipment.status, shipment.refusal, shipment.customerId, shipment.pieces],
+    `select ${COLUMNS} from shipping.shipments where order_id = any ($1::uuid[]) order by order_id for update`,
+    [orderIds],
   );
-  return rows[0] === undefined ? null : shipmentOf(rows[0]);
+  return rows.map(shipmentOf);
 }
 
-/** Holds the shipment until the transaction ends; null if there is none. */
-export async function lockShipment(tx: Queryable, orderId: string): Promise<Shipment | null> {
-  const { rows } = await tx.query<ShipmentRow>(
-    `select ${COLUMNS} from shipping.shipments where order_id = $1 for update`,
-    [orderId],
-  );
-  return rows[0] === undefined ? null : shipmentOf(rows[0]);
+export interface ShipmentChange extends Shipment {
+  /** Null: as before. */
+  readonly parcels: { readonly customerId: string; readonly pieces: number } | null;
 }
 
-/** Resolves with the shipment as it is kept. */
-export async function updateShipment(
-  tx: Queryable,
-  orderId: string,
-  change: { readonly status: ShipmentStatus; readonly refusal: ShipmentRefusal | null },
-): Promise<Shipment> {
-  const { rows } = await tx.query<ShipmentRow>(
-    `update shipping.shipments set status = $2, refusal = $3, changed_at = clock_timestamp(),
-            handed_over_at = case when $2 = 'handed-over' then clock_timestamp() end
-     where order_id = $1 returning ${COLUMNS}`,
-    [orderId, change.status, change.refusal],
+/** Writes shipments that are held. */
+export async function updateShipments(tx: Queryable, changes: readonly ShipmentChange[]): Promise<void> {
+  await tx.query(
+    `update shipping.shipments s
+     set status = given.status, refusal = given.refusal, handed_over_at = given.handed_over_at, changed_at = given.changed_at,
+         customer_id = coalesce(given.customer_id, s.customer_id), pieces = coalesce(given.pieces, s.pieces)
+     from unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::int[])
+       as given (order_id, status, refusal, handed_over_at, changed_at, customer_id, pieces)
+     where s.order_id = given.order_id`,
+    [
+      changes.map(({ orderId }) => orderId),
+      changes.map(({ status }) => status),
+      changes.map(({ refusal }) => refusal),
+      changes.map(({ handedOverAt }) => handedOverAt),
+      changes.map(({ changedAt }) => changedAt),
+      changes.map(({ parcels }) => parcels?.customerId ?? null),
+      changes.map(({ parcels }) => parcels?.pieces ?? null),
+    ],
   );
-  if (rows[0] === undefined) throw new Error(`the shipment of ${orderId} vanished`);
-  return shipmentOf(rows[0]);
 }
