@@ -58,6 +58,7 @@ export function commerceSession(
     FERRY_MODULES: 'commerce',
     HTTP_PORT: '0',
     RELAY_STATUS_INTERVAL_MS: '200', // what is confirmed shows how soon a killed relay is back
+    RELAY_HEARTBEAT_INTERVAL_MS: '500', // by it one knows that all is published, which is waited for in the end
   };
   return openSession(own, { ...options, home: options.home ?? join(outer.home.directory, name) });
 }

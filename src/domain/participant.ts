@@ -81,6 +81,9 @@ export interface ParticipantOptions<P, W> {
   readonly settings?: Partial<ConsumerSettings>;
 }
 
+/** Nobody waits for what a group of the flow has committed. */
+export const COMMIT_INTERVAL_MS = 500;
+
 /**
  * Makes a participant. Commands that cannot be carried out do not hold up later ones of their order: an undo must get through, and each
  * participant refuses what comes after its undo.
@@ -96,7 +99,7 @@ export function defineParticipant<P = never, W = void>(
     group: `${parts.topicPrefix}${name}`,
     topics: [parts.routes.topicOf(`${name}-command`)],
     handlers: new Map(Object.keys(options.carryOuts).map((type) => [type, handler])),
-    settings: { onPoison: 'dead-letter', ...settings },
+    settings: { onPoison: 'dead-letter', commitIntervalMs: COMMIT_INTERVAL_MS, ...settings },
   };
 }
 

@@ -39,6 +39,8 @@ export interface GroupConsumerOptions {
   readonly topicSettings?: TopicSettings;
   /** How long this member may be silent before the group gives its partitions to others. */
   readonly sessionTimeoutMs: number;
+  /** How often what is done is committed. */
+  readonly commitIntervalMs: number;
   /** Longest pause between attempts. */
   readonly backoffMaxMs: number;
   readonly metrics: Pick<Metrics, 'recordsLagMax' | 'reconnectsTotal'>;
@@ -47,7 +49,6 @@ export interface GroupConsumerOptions {
 
 const FETCH_WAIT_MS = 250;
 const ROOM_WAIT_MS = 500;
-const COMMIT_INTERVAL_MS = 100;
 const BACKOFF_BASE_MS = 100;
 /** How long a stop waits for a group that is just being joined, for the last commit, and for the brokers to take the farewell. */
 const LEAVE_TIMEOUT_MS = 3_000;
@@ -100,7 +101,7 @@ export class GroupConsumer {
 
   /** Resolves when it was stopped, rejects when kafkajs gave up. */
   async #consumeUntilItEnds(signal: AbortSignal): Promise<void> {
-    const { kafka, groupId, sessionTimeoutMs } = this.#options;
+    const { kafka, groupId, sessionTimeoutMs, commitIntervalMs } = this.#options;
     const sockets = new Sockets();
     const consumer = createKafka(kafka, sockets).consumer({
       groupId,
@@ -124,7 +125,7 @@ export class GroupConsumer {
     const stop = () => ended.resolve();
     signal.addEventListener('abort', stop, { once: true });
     ended.promise.catch(() => {}); // a crash during the start is met below
-    const committing = setInterval(() => this.#commit(), COMMIT_INTERVAL_MS);
+    const committing = setInterval(() => this.#commit(), commitIntervalMs);
     try {
       const eachBatch = async (payload: EachBatchPayload) => {
         if (usable) await this.#handleBatch(payload);

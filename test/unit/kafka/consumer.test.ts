@@ -76,6 +76,7 @@ function start(t: TestContext): Driven {
     groupId: 'group',
     topics: [TOPIC],
     sessionTimeoutMs: 10_000,
+    commitIntervalMs: 100,
     backoffMaxMs: 1,
     metrics: quiet.metrics,
     intake: {
