@@ -5,6 +5,7 @@
 import { AuditSealer } from './audit/sealer.ts';
 import type { RunningService } from './cli/service.ts';
 import { type DatabaseConfig, type DatabaseName, type Databases, databaseOf, databasesOf } from './config/databases.ts';
+import { eventTiers } from './config/tiers.ts';
 import type { Config } from './config/variables.ts';
 import { PayloadViews } from './deadletter/payload-views.ts';
 import { ANSWERS, CONSUMER_ROLES, commerceConsumers, connectionsOf } from './domain/commerce/consumers.ts';
@@ -163,6 +164,7 @@ export function relayOptions({
       kafka: kafkaOptions(config, `ferry-relay-${config.RELAY_NAME}`, logger),
       topics: topicSettings(config),
       checkpointTopic: names.checkpointTopic,
+      parkedTopic: names.parkedTopic,
       transactionTimeoutMs: config.RELAY_TRANSACTION_TIMEOUT_MS,
       maxEventBytes: config.MAX_EVENT_BYTES,
       failPoint,
@@ -171,6 +173,11 @@ export function relayOptions({
     routes,
     source: config.CLOUDEVENTS_SOURCE,
     maxEventBytes: config.MAX_EVENT_BYTES,
+    tiers: eventTiers(config),
+    parkedBounds: {
+      maxEventsPerKey: config.RELAY_PARKED_MAX_EVENTS_PER_KEY,
+      maxEvents: config.RELAY_PARKED_MAX_EVENTS,
+    },
     limits: { maxEvents: config.RELAY_BATCH_MAX_EVENTS, maxBytes: config.RELAY_BATCH_MAX_BYTES },
     lingerMs: config.RELAY_BATCH_LINGER_MS,
     bufferMaxBytes: config.RELAY_BUFFER_MAX_BYTES,

@@ -1,13 +1,14 @@
 /** `./ferry dlq`: what the relay and consumers have set aside, and how it goes on. */
 import { userInfo } from 'node:os';
 import { FerryError } from '../kernel/errors.ts';
-import { listParkedKeys, type ParkedKeyFacts, releaseKey } from '../ops/parked-keys.ts';
+import { listParkedKeys, type ParkedBy, type ParkedKeyFacts, releaseKey } from '../ops/parked-keys.ts';
 import { createPool, type Pool } from '../postgres/connection.ts';
 import { type LetterAction, type LetterOptions, runLetters } from './dlq-letters.ts';
 import { requireAddress, type Session, sessionConfig } from './session.ts';
 import { plainTable } from './terminal.ts';
 
 export interface DlqOptions extends LetterOptions {
+  readonly relay?: string;
   readonly discard?: boolean;
 }
 
@@ -18,7 +19,7 @@ export async function runDlq(session: Session, options: DlqOptions, args: readon
   requireAddress(config, 'DATABASE_URL');
   const pool = createPool(config, 'ferry dlq', { max: 1 });
   try {
-    if (action === 'parked') printParked(session, await listParkedKeys(pool, options.group ?? null));
+    if (action === 'parked') printParked(session, await listParkedKeys(pool, ownerOf(options)));
     else if (action === 'release') await release(session, pool, options);
     else await runLetters(session, { config, pool }, options, [action, id]);
   } finally {
@@ -28,8 +29,10 @@ export async function runDlq(session: Session, options: DlqOptions, args: readon
 
 async function release(session: Session, pool: Pool, options: DlqOptions): Promise<void> {
   const { discard = false } = options;
+  const owner = ownerOf(options);
+  if (owner === null) throw new FerryError('INVALID_REQUEST', '`./ferry dlq release` needs --group or --relay');
   const request = {
-    group: required(options, 'group'),
+    ...owner,
     topic: required(options, 'topic'),
     key: required(options, 'key'),
     reason: required(options, 'reason'),
@@ -38,20 +41,27 @@ async function release(session: Session, pool: Pool, options: DlqOptions): Promi
   const { eventId } = await releaseKey(pool, { principal: `cli:${userInfo().username}`, requestId: null }, request);
   if (session.json) return session.terminal.printJson({ ...request, eventId, requested: true });
   session.terminal.print(
-    `asked for: the consumer applies what waits of ${request.key} within seconds, ${discard ? 'without' : 'beginning with'} event ${eventId};`,
+    `asked for: the ${owner.group === null ? 'relay publishes' : 'consumer applies'} what waits of ${request.key} within seconds, ${discard ? 'without' : 'beginning with'} event ${eventId};`,
   );
   session.terminal.print(
     '`./ferry dlq parked` shows the key until that is done, or the event that it is parked behind now.',
   );
 }
 
-function required(options: DlqOptions, name: 'group' | 'topic' | 'key' | 'reason'): string {
+/** Null: of everybody. */
+function ownerOf({ group = '', relay = '' }: DlqOptions): ParkedBy | null {
+  if (group !== '' && relay !== '') throw new FerryError('INVALID_REQUEST', '--group and --relay exclude each other');
+  if (group !== '') return { group, relay: null };
+  return relay === '' ? null : { group: null, relay };
+}
+
+function required(options: DlqOptions, name: 'topic' | 'key' | 'reason'): string {
   const value = options[name];
   if (value !== undefined && value !== '') return value;
   throw new FerryError('INVALID_REQUEST', `\`./ferry dlq release\` needs --${name}`);
 }
 
-const HEAD = ['group', 'topic', 'key', 'events', 'behind event', 'error', 'parked at', 'release'];
+const HEAD = ['parked by', 'topic', 'key', 'events', 'behind event', 'error', 'parked at', 'release'];
 
 function printParked({ json, terminal }: Session, keys: readonly ParkedKeyFacts[]): void {
   if (json) {
@@ -59,7 +69,15 @@ function printParked({ json, terminal }: Session, keys: readonly ParkedKeyFacts[
     return;
   }
   const rows = keys.map((key) => [
-    ...[key.group, key.topic, key.key, String(key.events), key.eventId, key.errorCode, key.parkedAt],
+    ...[
+      key.group ?? `relay ${key.relay}`,
+      key.topic,
+      key.key,
+      String(key.events),
+      key.eventId,
+      key.errorCode,
+      key.parkedAt,
+    ],
     key.releaseRequestedAt === null ? '' : 'asked for',
   ]);
   terminal.print(keys.length === 0 ? 'no key is parked' : plainTable(rows, HEAD));

@@ -109,6 +109,14 @@ export const VARIABLES = {
     description: 'Largest encoded event; must stay below the topic’s max.message.bytes.',
     unit: 'bytes',
   }),
+  EVENT_TIERS: text('', {
+    description:
+      'type=tier pairs, separated by commas; the tiers are critical, standard and best-effort. A namespace may stand for its types (commerce.*); a type that is not listed is standard.',
+  }),
+  TIERS: text('', {
+    description:
+      'Changes what a tier means: tier.poison (park, dead-letter, halt), tier.tries, tier.retention-days, such as critical.poison=halt,best-effort.tries=2.',
+  }),
   CLOUDEVENTS_SOURCE: text('ferry', { description: 'ce_source of every event.' }),
 
   // --- relay
@@ -155,6 +163,14 @@ export const VARIABLES = {
   RELAY_STANDBY_POLL_MS: integer(500, 50, 60_000, {
     description: 'How often a standby looks whether the slot is free.',
     unit: 'ms',
+  }),
+  RELAY_PARKED_MAX_EVENTS_PER_KEY: integer(10_000, 1, 1_000_000, {
+    description: 'Most events that wait behind one that cannot be published; with more, the relay refuses to go on.',
+    unit: 'events',
+  }),
+  RELAY_PARKED_MAX_EVENTS: integer(100_000, 1, 10_000_000, {
+    description: 'The same of all parked keys together: about 300 bytes of memory each.',
+    unit: 'events',
   }),
   RELAY_BACKOFF_MAX_MS: integer(10_000, 100, 300_000, {
     description: 'Longest pause between attempts to reach a part.',

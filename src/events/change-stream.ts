@@ -6,6 +6,8 @@ import type { Lsn } from '../kernel/lsn.ts';
 import type { EncodeRefusal } from './encoder.ts';
 import type { OutboxEvent } from './outbox-event.ts';
 
+export type IgnoredKind = 'insert' | 'update' | 'delete' | 'truncate' | 'message' | 'other';
+
 export type Change =
   | { readonly kind: 'begin'; readonly commitLsn: Lsn; readonly xid: number; readonly commitTimeMs: number }
   /** An outbox row. `bytes` is its size in the WAL message. */
@@ -22,7 +24,7 @@ export type Change =
   /** A transactional logical message (pg_logical_emit_message); anybody may emit one. */
   | { readonly kind: 'message'; readonly prefix: string; readonly content: Buffer }
   /** Counted and otherwise ignored: TRUNCATE, a table that is not the outbox, an unknown message. */
-  | { readonly kind: 'ignored'; readonly what: string; readonly countsInSeq: boolean }
+  | { readonly kind: 'ignored'; readonly what: string; readonly as: IgnoredKind; readonly countsInSeq: boolean }
   | { readonly kind: 'commit'; readonly commitLsn: Lsn; readonly endLsn: Lsn; readonly commitTimeMs: number };
 
 /** Called synchronously, in order, on the socket's callback: these must not block and must not throw. */

@@ -2,6 +2,9 @@
  * The dead-letter envelope, the same for the relay and for consumers: the record's value is the original bytes, everything else
  * stands in headers.
  */
+import { isEventId } from '../kernel/event-id.ts';
+import type { OutboxEvent, Payload } from './outbox-event.ts';
+import { HEADER } from './record.ts';
 
 export interface DeadLetterCause {
   /** Ferry's code (docs/errors.md); from a handler also a SQLSTATE or another library's code. */
@@ -20,9 +23,10 @@ export interface DeadLetterCause {
   readonly replayable: boolean;
 }
 
-/** What a consumer adds: whose dead letter it is, and the event that it waits behind, if it did not fail itself. */
-export interface DeadLetterConsumer {
-  readonly group: string;
+/** Whose dead letter it is, and the event that it waits behind, if it did not fail itself. */
+export interface DeadLetterOwner {
+  /** Null: the relay's. */
+  readonly group: string | null;
   readonly blockedBy: string | null;
 }
 
@@ -36,7 +40,7 @@ export function deadLetterHeaders(
   cause: DeadLetterCause,
   source: DeadLetterSource,
   originalRecord: string,
-  consumer?: DeadLetterConsumer,
+  { group, blockedBy }: DeadLetterOwner = { group: null, blockedBy: null },
 ): Record<string, string> {
   return {
     original_record: originalRecord,
@@ -53,8 +57,8 @@ export function deadLetterHeaders(
       : { source_partition: String(source.partition), source_offset: source.offset }),
     replayable: String(cause.replayable),
     ...(cause.stack === undefined ? {} : { error_stack: cause.stack.slice(0, 4_000) }),
-    ...(consumer === undefined ? {} : { consumer_group: consumer.group }),
-    ...(typeof consumer?.blockedBy === 'string' ? { blocked_by: consumer.blockedBy } : {}),
+    ...(group === null ? {} : { consumer_group: group }),
+    ...(blockedBy === null ? {} : { blocked_by: blockedBy }),
   };
 }
 
@@ -67,4 +71,33 @@ const ENVELOPE = new Set([
 /** The headers that the record had before it was dead-lettered. */
 export function originalHeaders(headers: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(Object.entries(headers).filter(([name]) => !ENVELOPE.has(name)));
+}
+
+/**
+ * The outbox event of which a relay's dead letter was made, as far as the record tells: a pinned schema is not in it. Null where it holds
+ * only a reference, or is no event.
+ */
+export function eventOfDeadLetter(value: Buffer | null, headers: Readonly<Record<string, string>>): OutboxEvent | null {
+  const { [HEADER.id]: id, [HEADER.type]: type, [HEADER.subject]: aggregateId, [HEADER.time]: occurredAt } = headers;
+  const { [HEADER.aggregateType]: aggregateType, [HEADER.recordedAt]: recordedAt } = headers;
+  if (headers.original_record !== 'value' || id === undefined || !isEventId(id)) return null;
+  if (type === undefined || aggregateId === undefined || aggregateType === undefined) return null;
+  const version = headers[HEADER.aggregateVersion];
+  const ferrys = new Set<string>(Object.values(HEADER));
+  const own = Object.entries(originalHeaders(headers)).filter(([name]) => !ferrys.has(name));
+  return {
+    ...{ id, aggregateType, aggregateId, type, schemaId: null, seq: 0n },
+    aggregateVersion: version === undefined ? null : BigInt(version),
+    payload: payloadOf(value),
+    headers: Object.fromEntries(own),
+    traceparent: headers[HEADER.traceparent] ?? null,
+    occurredAt: occurredAt ?? '',
+    recordedAt: recordedAt ?? '',
+  };
+}
+
+/** JSON never begins with the byte 0 of Confluent's wire format. */
+function payloadOf(value: Buffer | null): Payload {
+  if (value === null) return { kind: 'tombstone' };
+  return value[0] === 0 ? { kind: 'avro', bytes: value } : { kind: 'json', text: value.toString() };
 }

@@ -24,6 +24,14 @@ export type EncodeResult =
 
 export type EncodableEvent = Pick<OutboxEvent, 'type' | 'payload' | 'schemaId'>;
 
+export interface RefreshOptions {
+  /**
+   * Only an answer counts that was asked for since then, by performance.now(), and one is waited for even where many were in vain: somebody
+   * says that it has changed.
+   */
+  readonly freshSinceMs?: number;
+}
+
 export interface EventEncoder {
   /** Encodes from memory, synchronously. A refusal is final only once `refresh` was awaited for this event. */
   encode(event: EncodableEvent, topic: string): EncodeResult;
@@ -32,12 +40,17 @@ export interface EventEncoder {
    * at a time per subject or id, at most one a second each. Resolves true when something new was learnt, so that encoding again makes
    * sense. Rejects with REGISTRY_UNAVAILABLE when the registry did not answer: then nothing is known, and the event must wait.
    */
-  refresh(event: EncodableEvent, topic: string): Promise<boolean>;
+  refresh(event: EncodableEvent, topic: string, options?: RefreshOptions): Promise<boolean>;
 }
 
 /** Encodes, refreshing once before a refusal is believed. Rejects with REGISTRY_UNAVAILABLE as `refresh` does. */
-export async function encodeFresh(encoder: EventEncoder, event: EncodableEvent, topic: string): Promise<EncodeResult> {
+export async function encodeFresh(
+  encoder: EventEncoder,
+  event: EncodableEvent,
+  topic: string,
+  options: RefreshOptions = {},
+): Promise<EncodeResult> {
   const first = encoder.encode(event, topic);
-  if (first.ok || !(await encoder.refresh(event, topic))) return first;
+  if (first.ok || !(await encoder.refresh(event, topic, options))) return first;
   return encoder.encode(event, topic);
 }

@@ -36,6 +36,10 @@ export const HEADER = {
   replayReason: 'ferry_replay_reason',
   replayOrdinal: 'ferry_replay_ordinal',
   replayOf: 'ferry_replay_of',
+  /** Of the release that published it after it had been a dead letter. */
+  release: 'ferry_release_id',
+  /** `true`: it was released alone, behind newer events of its key, which did not wait for it. */
+  releasedAlone: 'ferry_released_alone',
 } as const;
 
 /** Headers of one event. The writer's own come first: they can add names but not replace Ferry's. */
@@ -98,4 +102,11 @@ export function recordedAtOf(headers: Readonly<Record<string, string>>, id: Even
 /** Not the 30th of February, which Date takes for a day of March. Every month has 28 days, so that Date need hardly ever be asked. */
 function isDate(text: string): boolean {
   return text.slice(8, 10) <= '28' || new Date(text).toISOString().startsWith(text.slice(0, 10));
+}
+
+/** About what the record takes in a batch; exact for ASCII keys and headers. */
+export function recordBytes(record: OutgoingRecord): number {
+  let bytes = 24 + (record.key?.length ?? 0) + (record.value?.length ?? 0);
+  for (const name in record.headers) bytes += 4 + name.length + (record.headers[name]?.length ?? 0);
+  return bytes;
 }

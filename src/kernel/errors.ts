@@ -167,6 +167,12 @@ export const ERRORS = {
     retryable: false,
     remedy: 'Make the event smaller or raise MAX_EVENT_BYTES and the topic’s max.message.bytes.',
   },
+  EVENT_BODY_MISSING: {
+    status: 409,
+    retryable: false,
+    remedy:
+      'Neither the outbox nor the dead-letter topic holds the event any more: restore one of them, or discard the event.',
+  },
   EVENT_MALFORMED: { status: 422, retryable: false, remedy: 'The outbox row breaks a rule that the message names.' },
   // --- consumer kit: helpers
   VERSION_VECTOR_INVALID: {
@@ -195,7 +201,8 @@ export const ERRORS = {
   KEY_PARKED: {
     status: 409,
     retryable: true,
-    remedy: 'An earlier event of this key could not be applied: mend that one’s cause, then release the key.',
+    remedy:
+      'An earlier event of this key could not be published or applied: mend that one’s cause, then release the key.',
   },
   HANDLER_MISSING: {
     status: 409,
@@ -312,6 +319,18 @@ export const ERRORS = {
     retryable: false,
     remedy:
       'The publication is newer than the slot: `./ferry relay reset --reason …` publishes from the outbox what was missed.',
+  },
+  RELAY_POISON_HALT: {
+    status: 500,
+    retryable: false,
+    remedy:
+      'An event cannot be published, and its tier says halt: push a schema that takes it, or give its type another tier (EVENT_TIERS, TIERS), then start the relay again.',
+  },
+  RELAY_PARKED_FULL: {
+    status: 500,
+    retryable: false,
+    remedy:
+      'More events wait behind poison than are allowed: raise RELAY_PARKED_MAX_EVENTS_PER_KEY or RELAY_PARKED_MAX_EVENTS, start the relay again, mend the cause, and release the key.',
   },
   RELAY_WAL_LEVEL: { status: 500, retryable: false, remedy: 'Set wal_level = logical in Postgres and restart it.' },
   RELAY_CONFIGURATION: { status: 500, retryable: false, remedy: 'The message names what to correct.' },

@@ -18,6 +18,10 @@ export const RELAY_FAIL_POINTS = [
   'while-reading-checkpoint',
   /** A part of a Postgres transaction was committed to Kafka. */
   'inside-split-transaction',
+  /** Of a key that is being released, a part was committed to Kafka; the rest is still parked. */
+  'inside-key-release',
+  /** What was released or discarded is committed to Kafka, and the database still calls it dead. */
+  'after-release-before-notes',
 ] as const;
 
 export const CONSUMER_FAIL_POINTS = [

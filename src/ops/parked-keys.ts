@@ -1,74 +1,146 @@
-/** What an operator does about keys that a consumer group has parked: see them, and release them once the cause is mended. */
+/** What an operator does about keys that a consumer group or a relay has parked: see them, and release them once the cause is mended. */
+import { randomUUID } from 'node:crypto';
 import { type Actor, recordOperation } from '../domain/audit.ts';
+import { encodeRelease } from '../events/release-message.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { EventId } from '../kernel/event-id.ts';
+import { emitControls } from '../outbox/control-writer.ts';
 import type { Pool, Queryable } from '../postgres/connection.ts';
 import { transaction } from '../postgres/transaction.ts';
 
-export interface ParkedKeyFacts {
-  readonly group: string;
+/** Who has parked a key: a consumer group, or a relay. */
+export type ParkedBy =
+  | { readonly group: string; readonly relay: null }
+  | { readonly group: null; readonly relay: string };
+
+export type ParkedKeyFacts = ParkedBy & {
   readonly topic: string;
   /** As text; bytes that are no UTF-8 are hexadecimal behind `0x`. */
   readonly key: string;
-  /** The event that could not be applied, and why. */
+  /** The event that could not be applied or published, and why. */
   readonly eventId: EventId;
   readonly errorCode: string;
   /** How many wait, that one included. */
   readonly events: bigint;
   readonly parkedAt: string;
+  /** Null of a relay's, which releases within moments. */
   readonly releaseRequestedAt: string | null;
-}
+};
 
-export interface ReleaseRequest {
-  readonly group: string;
+export type ReleaseRequest = ParkedBy & {
   readonly topic: string;
   readonly key: string;
-  /** The event that could not be applied is left out: its effect will never happen. */
+  /** The event that holds the others up is left out: it is never published, or its effect never happens. */
   readonly discard: boolean;
   readonly reason: string;
-}
+};
 
-/** All parked keys, or those of one group, the longest parked first; at most 1,000. */
-export async function listParkedKeys(db: Queryable, group: string | null): Promise<ParkedKeyFacts[]> {
-  const { rows } = await db.query<Omit<ParkedKeyFacts, 'key'> & { key: Buffer }>(
-    `select consumer_group as group, topic, key, event_id as "eventId", error_code as "errorCode", events,
+/** All parked keys, or those of one group or one relay, the longest parked first; at most 1,000. */
+export async function listParkedKeys(db: Queryable, by: ParkedBy | null): Promise<ParkedKeyFacts[]> {
+  const { rows } = await db.query<ParkedBy & Omit<ParkedKeyFacts, 'key' | keyof ParkedBy> & { key: Buffer }>(
+    `select null as relay, consumer_group as group, topic, key, event_id as "eventId", error_code as "errorCode", events,
             parked_at as "parkedAt", release_requested_at as "releaseRequestedAt"
-     from ferry.parked_key where $1::text is null or consumer_group = $1 order by parked_at limit 1000`,
-    [group],
+       from ferry.parked_key where $3 or consumer_group = $1
+      union all
+     select relay, null, topic, convert_to(key, 'UTF8'), (array_agg(event_id order by ordinal))[1],
+            (array_agg(error_code order by ordinal))[1], count(*), min(recorded_at), null
+       from ferry.relay_dead_letter where parked and ($3 or relay = $2) group by relay, topic, key
+      order by "parkedAt" limit 1000`,
+    [by?.group ?? null, by?.relay ?? null, by === null],
   );
   return rows.map((row) => ({ ...row, key: textOfKey(row.key) }));
 }
 
 /**
- * Asks the group's consumer to apply what waits of a key, in order; it looks every two seconds. Asking again changes nothing. Rejects with
- * NOT_FOUND if the key is not parked.
+ * Asks for what waits of a key to be applied or published, in order. A group's consumer looks every two seconds, and asking it again changes
+ * nothing; a relay does it when it comes to the message in the WAL. Resolves with the event that the key waits behind. Rejects with NOT_FOUND
+ * if the key is not parked.
  */
 export function releaseKey(pool: Pool, actor: Actor, request: ReleaseRequest): Promise<{ eventId: EventId }> {
-  const { group, topic, discard, reason } = request;
-  const key = bytesOfKey(request.key);
+  const { topic, discard, reason } = request;
   return transaction(pool, async (tx) => {
-    const { rows } = await tx.query<{ event_id: EventId }>(
-      `update ferry.parked_key set release_requested_at = coalesce(release_requested_at, clock_timestamp())
-       where consumer_group = $1 and topic = $2 and key = $3 returning event_id`,
-      [group, topic, key],
-    );
-    const eventId = rows[0]?.event_id;
-    if (eventId === undefined) {
-      throw new FerryError(
-        'NOT_FOUND',
-        `group ${group} has not parked this key of topic ${topic}: see ./ferry dlq parked`,
-      );
-    }
-    if (discard) {
-      await tx.query(
-        `update ferry.inbox set outcome = 'discarded', processed_at = clock_timestamp()
-         where consumer_group = $1 and event_id = $2 and outcome = 'parked'`,
-        [group, eventId],
-      );
+    const eventId =
+      request.group === null
+        ? await askRelay(tx, actor, request.relay, request)
+        : await askConsumer(tx, request.group, request);
+    const owner = request.group ?? `relay ${request.relay}`;
+    if (eventId === null) {
+      const who = request.group === null ? owner : `group ${owner}`;
+      throw new FerryError('NOT_FOUND', `${who} has not parked this key of topic ${topic}: see ./ferry dlq parked`);
     }
     const action = discard ? 'parked-key.release-and-discard' : 'parked-key.release';
-    await recordOperation(tx, actor, { action, subject: `${group}/${topic}/${request.key}`, eventId, reason });
+    await recordOperation(tx, actor, { action, subject: `${owner}/${topic}/${request.key}`, eventId, reason });
     return { eventId };
+  });
+}
+
+/** The event that the key waits behind; null if it is not parked. */
+async function askConsumer(tx: Queryable, group: string, request: ReleaseRequest): Promise<EventId | null> {
+  const { rows } = await tx.query<{ event_id: EventId }>(
+    `update ferry.parked_key set release_requested_at = coalesce(release_requested_at, clock_timestamp())
+     where consumer_group = $1 and topic = $2 and key = $3 returning event_id`,
+    [group, request.topic, bytesOfKey(request.key)],
+  );
+  const eventId = rows[0]?.event_id ?? null;
+  if (eventId !== null && request.discard) {
+    await tx.query(
+      `update ferry.inbox set outcome = 'discarded', processed_at = clock_timestamp()
+       where consumer_group = $1 and event_id = $2 and outcome = 'parked'`,
+      [group, eventId],
+    );
+  }
+  return eventId;
+}
+
+/** As `askConsumer`. The relay's own list decides what is published; the notes only tell that there is something. */
+async function askRelay(
+  tx: Queryable,
+  { principal: by }: Actor,
+  relay: string,
+  { topic, key, discard }: ReleaseRequest,
+): Promise<EventId | null> {
+  const { rows } = await tx.query<{ event_id: EventId }>(
+    `select event_id from ferry.relay_dead_letter where relay = $1 and topic = $2 and key = $3 and parked order by ordinal limit 1`,
+    [relay, topic, key],
+  );
+  const eventId = rows[0]?.event_id;
+  if (eventId === undefined) return null;
+  const body = encodeRelease({ id: randomUUID(), topic, key, by, skip: discard ? [eventId] : [], event: null });
+  await emitControls(tx, relay, 'release', [body]);
+  return eventId;
+}
+
+export interface LetterRelease {
+  readonly relay: string;
+  readonly eventIds: readonly string[];
+  readonly reason: string;
+}
+
+/**
+ * Asks a relay to publish dead letters that hold nobody up (policy `dead-letter`), in the order of the outbox. Resolves with those that are
+ * such: others are of a parked key, published meanwhile, or none of the relay's.
+ */
+export function releaseLetters(pool: Pool, actor: Actor, request: LetterRelease): Promise<EventId[]> {
+  const { relay, eventIds, reason } = request;
+  return transaction(pool, async (tx) => {
+    const { rows } = await tx.query<{ event_id: EventId; topic: string | null; key: string | null }>(
+      `select event_id, topic, key from ferry.relay_dead_letter
+       where relay = $1 and event_id = any($2::uuid[]) and not parked and resolution is null order by commit_lsn, seq`,
+      [relay, eventIds],
+    );
+    const bodies = rows.map(({ event_id: event, topic, key }) =>
+      encodeRelease({ id: randomUUID(), topic: topic ?? '?', key: key ?? '', by: actor.principal, skip: [], event }),
+    );
+    await emitControls(tx, relay, 'release', bodies);
+    for (const { event_id: eventId } of rows) {
+      await recordOperation(tx, actor, {
+        action: 'dead-letter.release',
+        subject: `relay ${relay}/${eventId}`,
+        eventId,
+        reason,
+      });
+    }
+    return rows.map((row) => row.event_id);
   });
 }
 

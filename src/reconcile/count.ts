@@ -62,6 +62,7 @@ async function* readRecords(
         position: positionOf(record),
         deadLetter,
         replayed: record.headers[HEADER.replayId] !== undefined,
+        release: releaseOf(record),
         decoded: deadLetter || (await decodes(decoder, record.value)),
       };
     }
@@ -77,6 +78,11 @@ function positionOf({ headers }: LogRecord): Position | null {
   } catch {
     return null;
   }
+}
+
+function releaseOf({ headers }: LogRecord): PublishedRecord['release'] {
+  if (headers[HEADER.release] === undefined) return null;
+  return headers[HEADER.releasedAlone] === 'true' ? 'alone' : 'key';
 }
 
 /** A registry that does not answer says nothing about the value, so that is no answer here either. */

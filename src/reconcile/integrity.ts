@@ -26,6 +26,8 @@ export interface PublishedRecord {
   readonly deadLetter: boolean;
   /** Published by a replay: once more, behind what is in order, perhaps under an id of its own. */
   readonly replayed: boolean;
+  /** Set if a release published it, or in a dead-letter topic refused it again: with its key, or alone, which keeps no order. */
+  readonly release: 'key' | 'alone' | null;
   /** Whether the value decodes with the schema that it names; not asked of dead letters. */
   readonly decoded: boolean;
 }
@@ -37,7 +39,9 @@ export interface IntegrityReport extends Readonly<Record<Fault, number>> {
   readonly outboxRows: number;
   /** Distinct events of the ledger that are in their topics. */
   readonly published: number;
-  /** Distinct events of the ledger that are in dead-letter topics. */
+  /** Of these, those that a release has published. */
+  readonly released: number;
+  /** Distinct events of the ledger that are in dead-letter topics and in no other. */
   readonly deadLettered: number;
   /** Records of replays. They stand for no row: what they repeat must be there besides. */
   readonly replayed: number;
@@ -57,9 +61,10 @@ export function isSound(report: IntegrityReport): boolean {
 /**
  * Counts the faults:
  * - missing: a row with no record, neither published nor dead-lettered;
- * - duplicates: each record beyond the first of an event, wherever it is;
+ * - duplicates: each record beyond the first of an event, wherever it is; but a dead letter may be published once by a release, and be told of
+ *   again by each release that could not publish it;
  * - outOfOrder: a record behind one of its aggregate that has a higher version (where the rows have versions) or a later position in the
- *   WAL (where they have none), or in another partition than the aggregate's first;
+ *   WAL (where they have none), or in another partition than the aggregate's first; of one that was released alone only the latter;
  * - undecodable: a published value that its own schema does not decode;
  * - unexpected: a record of no row, or under another key than its row's aggregate.
  *
@@ -94,6 +99,7 @@ interface Entry {
   readonly aggregate: Aggregate;
   readonly version: bigint | null;
   published: boolean;
+  released: boolean;
   deadLettered: boolean;
 }
 
@@ -119,7 +125,13 @@ class IntegrityCount {
       aggregate = { id: row.aggregateId, published: null, deadLettered: null };
       this.#aggregates.set(name, aggregate);
     }
-    this.#entries.set(row.id, { aggregate, version: row.aggregateVersion, published: false, deadLettered: false });
+    this.#entries.set(row.id, {
+      aggregate,
+      version: row.aggregateVersion,
+      published: false,
+      released: false,
+      deadLettered: false,
+    });
   }
 
   addRecord(record: PublishedRecord): void {
@@ -134,24 +146,30 @@ class IntegrityCount {
       this.#note('unexpected', record);
       return;
     }
-    if (entry.published || entry.deadLettered) {
+    if (record.deadLetter && record.release !== null) return; // refused again
+    if (isDuplicate(entry, record)) {
       this.#note('duplicates', record);
     } else {
       if (record.key !== entry.aggregate.id) this.#note('unexpected', record);
       if (!advance(entry, record)) this.#note('outOfOrder', record);
     }
     if (record.deadLetter) entry.deadLettered = true;
-    else entry.published = true;
+    else {
+      entry.published = true;
+      entry.released ||= record.release !== null;
+    }
   }
 
   report(): IntegrityReport {
     let published = 0;
     let deadLettered = 0;
+    let released = 0;
     const counts = { ...this.#counts };
     const missing: string[] = [];
     for (const [id, entry] of this.#entries) {
       if (entry.published) published += 1;
-      if (entry.deadLettered) deadLettered += 1;
+      else if (entry.deadLettered) deadLettered += 1;
+      if (entry.released) released += 1;
       if (entry.published || entry.deadLettered) continue;
       counts.missing += 1;
       if (missing.length < MAX_EXAMPLES) missing.push(id);
@@ -159,6 +177,7 @@ class IntegrityCount {
     return {
       outboxRows: this.#entries.size,
       published,
+      released,
       deadLettered,
       replayed: this.#replayed,
       ...counts,
@@ -183,6 +202,12 @@ class IntegrityCount {
   }
 }
 
+/** The topics come one after the other, so the dead letter may be seen before the record that a release made of it, or after it. */
+function isDuplicate(entry: Entry, { deadLetter, release }: PublishedRecord): boolean {
+  if (deadLetter) return entry.deadLettered || (entry.published && !entry.released);
+  return entry.published || (entry.deadLettered && release === null);
+}
+
 /** Moves the track of the record's aggregate on; false when the record is behind it, or in another partition. */
 function advance(entry: Entry, record: PublishedRecord): boolean {
   const { aggregate, version } = entry;
@@ -194,6 +219,7 @@ function advance(entry: Entry, record: PublishedRecord): boolean {
     return true;
   }
   const samePlace = track.topic === topic && track.partition === partition;
+  if (record.release === 'alone') return samePlace;
   const inOrder =
     version !== null && track.version !== null ? version > track.version : isLater(position, track.position);
   if (version !== null && (track.version === null || version > track.version)) track.version = version;

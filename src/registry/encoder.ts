@@ -2,7 +2,7 @@
  * The EventEncoder over the schema registry: plain JSON is encoded with its subject's newest version that takes it, bytes that are
  * already Avro are checked to the last one. Everything is decided from memory; only `refresh` asks the registry.
  */
-import type { EncodableEvent, EncodeRefusal, EncodeResult, EventEncoder } from '../events/encoder.ts';
+import type { EncodableEvent, EncodeRefusal, EncodeResult, EventEncoder, RefreshOptions } from '../events/encoder.ts';
 import { type SubjectNaming, subjectOf } from '../events/routes.ts';
 import type { ErrorCode } from '../kernel/errors.ts';
 import type { EventSchema } from './event-schema.ts';
@@ -133,13 +133,17 @@ export function createEncoder({ store, naming, maxEventBytes }: EncoderOptions):
     );
   }
 
-  async function refresh(event: EncodableEvent, topic: string): Promise<boolean> {
+  async function refresh(
+    event: EncodableEvent,
+    topic: string,
+    { freshSinceMs }: RefreshOptions = {},
+  ): Promise<boolean> {
     const id = event.payload.kind === 'avro' ? wireSchemaId(event.payload.bytes) : event.schemaId;
     if (event.payload.kind === 'tombstone' || (event.payload.kind === 'avro' && id === null)) return false;
     const fits = (): boolean => encode(event, topic).ok;
     const learnt = await (id === null
-      ? store.refreshSubject(subjectFor(topic, event.type), fits)
-      : store.refreshId(id, fits));
+      ? store.refreshSubject(subjectFor(topic, event.type), fits, freshSinceMs)
+      : store.refreshId(id, fits, freshSinceMs));
     return learnt || fits(); // another event's refresh may have taught it
   }
 

@@ -37,9 +37,15 @@ export class RefreshGate {
 
   /**
    * Runs `request`, or shares the one that another caller is about to run. Resolves with what it resolved: whether something was
-   * learnt; true also when `satisfied` says that an earlier request taught it. Rejects as the request does.
+   * learnt; true also when `satisfied` says that an earlier request taught it. Rejects as the request does. `freshSinceMs`: only a request
+   * started since then counts, whatever those before it taught.
    */
-  async run(key: string, request: () => Promise<boolean>, satisfied: () => boolean): Promise<boolean> {
+  async run(
+    key: string,
+    request: () => Promise<boolean>,
+    satisfied: () => boolean,
+    freshSinceMs?: number,
+  ): Promise<boolean> {
     const entry = this.#entry(key);
     if (entry.inFlight !== null) {
       await entry.inFlight;
@@ -48,8 +54,10 @@ export class RefreshGate {
     if (entry.next !== null) return entry.next;
     const waitMs = entry.startedAtMs + REFRESH_INTERVAL_MS - this.#clock.nowMs();
     if (entry.inFlight === null && waitMs <= 0) return this.#start(entry, request);
-    if (entry.failure !== null) throw entry.failure;
-    if (entry.fruitless >= FRUITLESS_LIMIT) return false;
+    if (freshSinceMs === undefined) {
+      if (entry.failure !== null) throw entry.failure;
+      if (entry.fruitless >= FRUITLESS_LIMIT) return false;
+    } else if (entry.failure === null && entry.startedAtMs > freshSinceMs) return false;
     entry.next = this.#later(entry, waitMs, request);
     return entry.next;
   }

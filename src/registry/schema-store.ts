@@ -61,13 +61,14 @@ export class SchemaStore {
    * Asks for the subject's versions. Resolves true when something new was learnt, or `satisfied` came true meanwhile. Rejects with
    * REGISTRY_UNAVAILABLE. See RefreshGate for how often.
    */
-  refreshSubject(subject: string, satisfied: () => boolean = () => false): Promise<boolean> {
-    return this.#gate.run(`subject ${subject}`, () => this.#measured(() => this.#askSubject(subject)), satisfied);
+  refreshSubject(subject: string, satisfied: () => boolean = () => false, freshSinceMs?: number): Promise<boolean> {
+    const ask = () => this.#measured(() => this.#askSubject(subject));
+    return this.#gate.run(`subject ${subject}`, ask, satisfied, freshSinceMs);
   }
 
   /** Asks for the schema of an id and the subjects that have it. As `refreshSubject`. */
-  refreshId(id: number, satisfied: () => boolean = () => false): Promise<boolean> {
-    return this.#gate.run(`id ${id}`, () => this.#measured(() => this.#askId(id)), satisfied);
+  refreshId(id: number, satisfied: () => boolean = () => false, freshSinceMs?: number): Promise<boolean> {
+    return this.#gate.run(`id ${id}`, () => this.#measured(() => this.#askId(id)), satisfied, freshSinceMs);
   }
 
   /** Learns subjects ahead of the first event, so that they survive an outage that comes before it. */

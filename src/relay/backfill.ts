@@ -67,6 +67,12 @@ export async function backfill(options: BackfillOptions): Promise<void> {
   await client.query('commit');
 }
 
+export interface PublishedIds {
+  readonly ids: Set<string>;
+  /** Those of them that are in dead-letter topics and in no other. */
+  readonly onlyDead: ReadonlySet<string>;
+}
+
 /**
  * Ids of the events that Kafka holds in the outbox's topics, dead letters included: what a new epoch must not publish again. Read after
  * fencing, so that nobody adds to them. About 100 bytes of memory an event. Ends early when the signal fires: nothing is published then.
@@ -77,12 +83,15 @@ export async function readPublishedIds(
   routes: TopicRoutes,
   logger: Logger,
   signal: AbortSignal,
-): Promise<Set<string>> {
+): Promise<PublishedIds> {
   const ids = new Set<string>();
-  for await (const id of sink.publishedIds(await readEventTopics(client, routes))) {
+  const onlyDead = new Set<string>();
+  for await (const { id, topic } of sink.publishedIds(await readEventTopics(client, routes))) {
+    if (!topic.endsWith('.dlq')) onlyDead.delete(id);
+    else if (!ids.has(id)) onlyDead.add(id);
     ids.add(id);
     if (signal.aborted) break;
     if (ids.size % 100_000 === 0) logger.info({ events: ids.size }, 'reading what Kafka holds already');
   }
-  return ids;
+  return { ids, onlyDead };
 }

@@ -14,9 +14,27 @@ export interface BatchLimits {
   readonly maxBytes: number;
 }
 
+/** What the database is told of an event beside that it was published (dead-letter-notes.ts). */
+export type LedgerNote =
+  | {
+      readonly kind: 'dead-letter';
+      readonly code: ErrorCode;
+      readonly topic: string;
+      readonly key: string;
+      /** Set when it is parked, else null. */
+      readonly ordinal: number | null;
+      readonly blockedBy: string | null;
+    }
+  /** A control message ends its being a dead letter; `by` is the message's place. */
+  | { readonly kind: 'resolved'; readonly as: 'published' | 'discarded'; readonly by: Position };
+
 /** One event's record and what must be remembered of it. */
 export interface BatchEntry {
-  readonly record: OutgoingRecord;
+  /** Null when nothing is published of the event, and only what is parked changes. */
+  readonly record: OutgoingRecord | null;
+  /** What changes of the parked keys, in the same Kafka transaction (parked-keys.ts). */
+  readonly state: OutgoingRecord | null;
+  /** Of both. */
   readonly bytes: number;
   readonly eventId: string;
   readonly traceparent: string | null;
@@ -28,8 +46,8 @@ export interface BatchEntry {
   readonly doneSeq: number;
   /** Whether it is published by a control message, and not by its own row in the WAL. */
   readonly byControl: boolean;
-  /** Error code if the record is a dead letter. */
-  readonly deadLetter: ErrorCode | null;
+  /** Null for an event that is simply published. */
+  readonly note: LedgerNote | null;
 }
 
 export interface TransactionEnd {

@@ -14,6 +14,8 @@ export interface ControlMessage {
   readonly body: string;
   /** The message's own place in the WAL. */
   readonly position: Position;
+  /** By performance.now(). */
+  readonly receivedAtMs: number;
 }
 
 /**
@@ -41,7 +43,7 @@ export class ControlGate {
   }
 
   /** The message, or null if it is none for us. */
-  open(prefix: string, content: Buffer): Omit<ControlMessage, 'position'> | null {
+  open(prefix: string, content: Buffer): Pick<ControlMessage, 'control' | 'body'> | null {
     const kind = this.#kinds.get(prefix);
     if (kind === undefined) return null;
     const body = openControl(this.#key, prefix, content);

@@ -2,7 +2,7 @@
  * Takes changes off the replication stream: counts positions, drops what the checkpoint already covers, and queues the rest within a
  * bound; beyond it the socket is paused, so that a slow Kafka costs WAL on the server and no memory here.
  */
-import type { Change, ChangeSink } from '../events/change-stream.ts';
+import type { Change, ChangeSink, IgnoredKind } from '../events/change-stream.ts';
 import type { OutboxEvent, Position } from '../events/outbox-event.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { formatLsn, type Lsn } from '../kernel/lsn.ts';
@@ -30,7 +30,7 @@ export interface IntakeOptions {
   /** Something was queued. */
   readonly onItem: () => void;
   readonly onKeepalive: (lsn: Lsn, replyRequested: boolean) => void;
-  readonly onIgnored: (what: string) => void;
+  readonly onIgnored: (what: string, as: IgnoredKind) => void;
   /** The stream contradicts the checkpoint: going on would lose or repeat. */
   readonly onRefusal: (error: FerryError) => void;
 }
@@ -139,7 +139,7 @@ export class Intake implements ChangeSink {
         break;
       case 'ignored':
         if (change.countsInSeq) this.#next();
-        this.#options.onIgnored(change.what);
+        this.#options.onIgnored(change.what, change.as);
         break;
       case 'commit':
         this.#commit(change);
@@ -171,7 +171,11 @@ export class Intake implements ChangeSink {
       return;
     }
     const message = this.#options.controls.open(prefix, content);
-    if (message !== null) this.#push({ kind: 'control', ...message, position, bytes: content.length });
+    if (message === null) this.#options.onIgnored('message of somebody else, or forged', 'message');
+    else {
+      const receivedAtMs = performance.now();
+      this.#push({ kind: 'control', ...message, position, receivedAtMs, bytes: content.length });
+    }
   }
 
   /** Ours are alone in their transaction. */

@@ -1,4 +1,5 @@
 /** The Sink port on Kafka: a transactional producer, a compacted checkpoint topic, and the topics that events go to. */
+import { partitionOf } from '../events/partition.ts';
 import { HEADER, type OutgoingRecord } from '../events/record.ts';
 import type { KafkaOptions } from '../kafka/client.ts';
 import { LogReader } from '../kafka/log-reader.ts';
@@ -10,12 +11,14 @@ import { FerryError } from '../kernel/errors.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
 import { type Checkpoint, encodeCheckpoint, type PinnedTopic } from './checkpoint.ts';
 import { readNewestCheckpoint } from './checkpoint-log.ts';
-import type { OpenSink, Sink } from './sink.ts';
+import type { ParkedRecord } from './parked-keys.ts';
+import type { DeadLetterRecord, OpenSink, PublishedId, Sink } from './sink.ts';
 
 export interface KafkaSinkOptions {
   readonly kafka: KafkaOptions;
   readonly topics: TopicSettings;
   readonly checkpointTopic: string;
+  readonly parkedTopic: string;
   readonly transactionTimeoutMs: number;
   /** Largest record; a topic that takes no batch of that size is refused. */
   readonly maxEventBytes: number;
@@ -27,6 +30,8 @@ interface SinkOptions extends KafkaSinkOptions {
   readonly transactionalId: string;
 }
 
+/** Read whole at each start, and compaction leaves the newest segment as it is. */
+const PARKED_SEGMENT_BYTES = 16_777_216;
 const READ_TIMEOUT_MS = 30_000;
 const CLOSE_TIMEOUT_MS = 1_000;
 
@@ -55,8 +60,11 @@ class KafkaSink implements Sink {
   static async open(options: SinkOptions): Promise<KafkaSink> {
     const sink = new KafkaSink(options, await openCluster(options.kafka));
     try {
-      await sink.#catalog.ensure(options.checkpointTopic, { partitions: 1, config: { 'cleanup.policy': 'compact' } });
-      await sink.#catalog.requireSettings([options.checkpointTopic], { batchBytes: 0, compacted: true });
+      const { checkpointTopic, parkedTopic } = options;
+      const config = { 'cleanup.policy': 'compact' };
+      await sink.#catalog.ensure(checkpointTopic, { partitions: 1, config });
+      await sink.#meetParked({ ...config, 'segment.bytes': String(PARKED_SEGMENT_BYTES) });
+      await sink.#catalog.requireSettings([checkpointTopic, parkedTopic], { batchBytes: 0, compacted: true });
     } catch (error) {
       await sink.close().catch(() => {});
       throw error;
@@ -101,9 +109,11 @@ class KafkaSink implements Sink {
             : facts.topicId !== pinned.id
               ? 'was made anew'
               : `has ${facts.partitionCount} partitions`;
+        const lost =
+          topic === this.parkedTopic ? 'it is lost which keys are parked' : 'keys would change their partition';
         throw new FerryError(
           'RELAY_PARTITIONS_CHANGED',
-          `topic ${topic} had ${pinned.partitions} partitions when it was last written and ${now}: keys would change their partition`,
+          `topic ${topic} had ${pinned.partitions} partitions when it was last written and ${now}: ${lost}`,
         );
       }
       this.#pinned.set(topic, pinned);
@@ -112,12 +122,39 @@ class KafkaSink implements Sink {
     await this.#catalog.requireSettings([...topics.keys()], { batchBytes });
   }
 
-  async *publishedIds(topics: readonly string[]): AsyncGenerator<string> {
+  /** Pinned from the start, so that one that is deleted later is missed: read as an empty one it would free every key. */
+  async #meetParked(config: Readonly<Record<string, string>>): Promise<void> {
+    const facts = await this.#catalog.ensure(this.parkedTopic, { partitions: 1, config });
+    this.#pinned.set(this.parkedTopic, { id: facts.topicId, partitions: facts.partitionCount });
+  }
+
+  get parkedTopic(): string {
+    return this.#options.parkedTopic;
+  }
+
+  readParked(): AsyncIterable<ParkedRecord> {
+    return this.#reader.readAll([this.parkedTopic], READ_TIMEOUT_MS);
+  }
+
+  async *deadLetters(topic: string, key: string, ids: ReadonlySet<string>): AsyncGenerator<DeadLetterRecord> {
+    const facts = await this.#catalog.lookUp(topic);
+    if (facts === null) return;
+    const partition = partitionOf(key, facts.partitionCount);
+    for (const range of await this.#reader.ranges(topic)) {
+      if (range.partition !== partition) continue;
+      for await (const { headers, value } of this.#reader.read(range, READ_TIMEOUT_MS)) {
+        const id = headers[HEADER.id];
+        if (id !== undefined && ids.has(id)) yield { id, value, headers };
+      }
+    }
+  }
+
+  async *publishedIds(topics: readonly string[]): AsyncGenerator<PublishedId> {
     for (const topic of topics) {
       if ((await this.#catalog.lookUp(topic)) === null) continue;
       for await (const { headers } of this.#reader.readAll([topic], READ_TIMEOUT_MS)) {
         const id = headers[HEADER.id];
-        if (id !== undefined) yield id;
+        if (id !== undefined) yield { topic, id };
       }
     }
   }

@@ -4,7 +4,6 @@ import { FerryError } from '../kernel/errors.ts';
 import type { EventId } from '../kernel/event-id.ts';
 import { formatLsn, type Lsn, parseLsn } from '../kernel/lsn.ts';
 import type { Queryable } from '../postgres/connection.ts';
-import { backfillLsn, type Checkpoint } from './checkpoint.ts';
 
 export interface EpochOrigin {
   readonly consistentPoint: Lsn;
@@ -114,67 +113,6 @@ export async function isEventPresent(client: Queryable, eventId: string): Promis
   return rows[0]?.present === true;
 }
 
-export interface DeadLetterRow {
-  readonly eventId: string;
-  readonly commitLsn: Lsn;
-  readonly seq: number;
-  readonly code: string;
-}
-
-/** Notes dead letters before the Kafka transaction that holds them: `forgetUncommittedDeadLetters` takes back what did not commit. */
-export async function noteDeadLetters(client: Queryable, relay: string, rows: readonly DeadLetterRow[]): Promise<void> {
-  await client.query(
-    `insert into ferry.relay_dead_letter (relay, event_id, commit_lsn, seq, error_code)
-     select $1, * from unnest($2::uuid[], $3::pg_lsn[], $4::int[], $5::text[])
-     on conflict (relay, event_id) do update
-       set commit_lsn = excluded.commit_lsn, seq = excluded.seq, error_code = excluded.error_code, recorded_at = clock_timestamp()`,
-    [
-      relay,
-      rows.map((row) => row.eventId),
-      rows.map((row) => formatLsn(row.commitLsn)),
-      rows.map((row) => row.seq),
-      rows.map((row) => row.code),
-    ],
-  );
-}
-
-export async function countDeadLetters(client: Queryable, relay: string): Promise<number> {
-  const { rows } = await client.query<{ count: bigint }>(
-    'select count(*) from ferry.relay_dead_letter where relay = $1',
-    [relay],
-  );
-  return Number(rows[0]?.count ?? 0n);
-}
-
-/** Takes back the notes of events that Kafka does not hold, not even as dead letters: a new epoch publishes those again. */
-export async function forgetUnpublishedDeadLetters(
-  client: Queryable,
-  relay: string,
-  published: ReadonlySet<string>,
-): Promise<void> {
-  const { rows } = await client.query<{ event_id: string }>(
-    'select event_id::text from ferry.relay_dead_letter where relay = $1',
-    [relay],
-  );
-  const unpublished = rows.map((row) => row.event_id).filter((id) => !published.has(id));
-  if (unpublished.length === 0) return;
-  await client.query('delete from ferry.relay_dead_letter where relay = $1 and event_id = any($2::uuid[])', [
-    relay,
-    unpublished,
-  ]);
-}
-
-/** Takes back the notes of a Kafka transaction that was never committed: those beyond the checkpoint. */
-export async function forgetUncommittedDeadLetters(client: Queryable, checkpoint: Checkpoint): Promise<void> {
-  const { relay, endLsn, partial, backfill } = checkpoint;
-  const inBackfill = backfill === null ? null : { commitLsn: backfillLsn(endLsn), seq: backfill.count };
-  const done = partial ?? inBackfill ?? { commitLsn: endLsn, seq: -1 };
-  await client.query(
-    'delete from ferry.relay_dead_letter where relay = $1 and (commit_lsn, seq) > ($2::pg_lsn, $3::int)',
-    [relay, formatLsn(done.commitLsn), done.seq],
-  );
-}
-
 /** Tells ferry.outbox_status that every transaction visible in `snapshot` is published. */
 export async function recordProgress(client: Queryable, relay: string, snapshot: string, lsn: Lsn): Promise<void> {
   await client.query(
@@ -213,13 +151,14 @@ interface OutboxRow extends Record<string, unknown> {
   readonly seq: bigint;
 }
 
+const OUTBOX_COLUMNS = `id, aggregatetype, aggregateid, aggregateversion, type, payload::text, payload_bytes, schema_id, headers, traceparent,
+            occurred_at, recorded_at, seq`;
+
 /** Opens a cursor over the rows older than the slot, in order of insertion, behind `rowSeq`; lives as long as its transaction. */
 export async function declareBackfillCursor(tx: Queryable, snapshot: string, rowSeq: bigint): Promise<void> {
   await tx.query(
     `declare ferry_backfill no scroll cursor for
-     select id, aggregatetype, aggregateid, aggregateversion, type, payload::text, payload_bytes, schema_id, headers, traceparent,
-            occurred_at, recorded_at, seq
-       from ferry.outbox
+     select ${OUTBOX_COLUMNS} from ferry.outbox
       where seq > ${rowSeq} and pg_visible_in_snapshot(tx, '${snapshot.replaceAll("'", '')}'::pg_snapshot)
       order by seq`,
   );
@@ -227,7 +166,26 @@ export async function declareBackfillCursor(tx: Queryable, snapshot: string, row
 
 export async function fetchBackfill(tx: Queryable, count: number): Promise<OutboxEvent[]> {
   const { rows } = await tx.query<OutboxRow>(`fetch ${count} from ferry_backfill`);
-  return rows.map((row) => ({
+  return rows.map(toEvent);
+}
+
+/** Those of the events that are in the outbox; where an operator has edited one, as it is now (ferry.event_patch). */
+export async function readOutboxEvents(client: Queryable, ids: readonly string[]): Promise<Map<string, OutboxEvent>> {
+  const { rows } = await client.query<OutboxRow>(
+    `select event.id, aggregatetype, aggregateid, aggregateversion, type, traceparent, occurred_at, recorded_at, seq,
+            coalesce(patch.payload, event.payload)::text as payload,
+            case when patch.event_id is null then payload_bytes end as payload_bytes,
+            case when patch.event_id is null then event.schema_id else patch.schema_id end as schema_id,
+            coalesce(patch.headers, event.headers) as headers
+       from ferry.outbox event left join ferry.event_patch patch on patch.event_id = event.id
+      where event.id = any($1::uuid[])`,
+    [ids],
+  );
+  return new Map(rows.map((row) => [row.id, toEvent(row)]));
+}
+
+function toEvent(row: OutboxRow): OutboxEvent {
+  return {
     id: row.id as EventId,
     aggregateType: row.aggregatetype,
     aggregateId: row.aggregateid,
@@ -240,7 +198,7 @@ export async function fetchBackfill(tx: Queryable, count: number): Promise<Outbo
     occurredAt: row.occurred_at,
     recordedAt: row.recorded_at,
     seq: row.seq,
-  }));
+  };
 }
 
 function toPayload(row: OutboxRow): Payload {

@@ -7,6 +7,8 @@ export interface RelayNames {
   readonly slot: string;
   readonly publication: string;
   readonly checkpointTopic: string;
+  /** Which keys wait, and what of them. */
+  readonly parkedTopic: string;
 }
 
 /** Throws CONFIG_INVALID if the relay's name cannot be part of a slot's. */
@@ -31,5 +33,6 @@ export function relayNames(
     slot,
     publication: config.PUBLICATION_NAME,
     checkpointTopic: `${config.TOPIC_PREFIX}ferry.checkpoint.${name}`,
+    parkedTopic: `${config.TOPIC_PREFIX}ferry.parked.${name}`,
   };
 }

@@ -3,6 +3,7 @@
  * the checkpoint of the session; nothing else moves it.
  */
 import { SpanKind, type Tracer } from '@opentelemetry/api';
+import type { OutgoingRecord } from '../events/record.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
 import { formatLsn, type Lsn } from '../kernel/lsn.ts';
 import type { Queryable } from '../postgres/connection.ts';
@@ -10,7 +11,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { linksTo } from '../telemetry/traces.ts';
 import type { Batch, BatchEntry } from './batch.ts';
 import type { Checkpoint } from './checkpoint.ts';
-import { noteDeadLetters } from './ledger.ts';
+import { noteBefore, settleAfter } from './dead-letter-notes.ts';
 import type { Sink } from './sink.ts';
 
 export interface PublisherOptions {
@@ -52,7 +53,9 @@ export class Publisher {
     };
     await this.#commit(batch.entries, batch.bytes, next);
     this.#measureVisibility(batch.ends);
-    if (batch.partial !== null) this.#options.failPoint('inside-split-transaction');
+    if (batch.partial === null) return;
+    this.#options.failPoint('inside-split-transaction');
+    if (batch.entries.at(-1)?.byControl === true) this.#options.failPoint('inside-key-release');
   }
 
   /** Publishes rows that are older than the slot; null when there are no more. */
@@ -70,21 +73,18 @@ export class Publisher {
   }
 
   async #commit(entries: readonly BatchEntry[], bytes: number, next: Checkpoint): Promise<void> {
-    const { sink, metrics, failPoint } = this.#options;
+    const { sink, control, metrics, failPoint } = this.#options;
     if (next.endLsn < this.#checkpoint.endLsn) throw new Error('a checkpoint only grows');
     failPoint('after-encode');
-    await this.#noteDeadLetters(entries);
+    const notes = entries.filter(({ note }) => note !== null);
+    if (notes.length > 0) await this.#note(notes);
     const span = this.#startSpan(entries, next);
     const startedAt = performance.now();
     try {
-      await sink.commit(
-        entries.map((entry) => entry.record),
-        next,
-        () => {
-          metrics.stageDurationSeconds.record((performance.now() - startedAt) / 1000, { stage: 'sent' });
-          failPoint('after-send');
-        },
-      );
+      await sink.commit(recordsOf(entries), next, () => {
+        metrics.stageDurationSeconds.record((performance.now() - startedAt) / 1000, { stage: 'sent' });
+        failPoint('after-send');
+      });
       failPoint('after-end-txn');
     } catch (error) {
       metrics.checkpointsTotal.add(1, { result: 'in-doubt' });
@@ -95,17 +95,20 @@ export class Publisher {
     this.#checkpoint = { ...next, topics: new Map(sink.topics) };
     this.#committedAtMs = Date.now();
     this.#measure(entries.length, bytes, (performance.now() - startedAt) / 1000);
+    if (notes.some(({ note }) => note?.kind === 'resolved')) {
+      failPoint('after-release-before-notes');
+      await settleAfter(control, next.relay, notes);
+    }
     failPoint('after-commit-before-confirm');
   }
 
-  async #noteDeadLetters(entries: readonly BatchEntry[]): Promise<void> {
+  async #note(entries: readonly BatchEntry[]): Promise<void> {
     const { control, metrics } = this.#options;
-    const rows = entries.flatMap(({ deadLetter, eventId, position }) =>
-      deadLetter === null ? [] : [{ eventId, commitLsn: position.commitLsn, seq: position.seq, code: deadLetter }],
-    );
-    if (rows.length === 0) return;
-    await noteDeadLetters(control, this.#checkpoint.relay, rows);
-    for (const { code } of rows) metrics.deadLetteredEventsTotal.add(1, { code });
+    await noteBefore(control, this.#checkpoint.relay, entries);
+    for (const { note } of entries) {
+      if (note?.kind === 'dead-letter') metrics.deadLetteredEventsTotal.add(1, { code: note.code });
+      else if (note !== null) metrics.releasedEventsTotal.add(1, { result: note.as });
+    }
   }
 
   /** One span for the Kafka transaction, linked to the requests that it serves. */
@@ -141,6 +144,15 @@ export class Publisher {
     metrics.publishedBytesTotal.add(bytes);
     metrics.batchEvents.record(events);
   }
+}
+
+function recordsOf(entries: readonly BatchEntry[]): OutgoingRecord[] {
+  const records: OutgoingRecord[] = [];
+  for (const { record, state } of entries) {
+    if (record !== null) records.push(record);
+    if (state !== null) records.push(state);
+  }
+  return records;
 }
 
 /** Whether the entry's row must be in the outbox still when a checkpoint is compared with it: what is published once more may be old. */

@@ -1,32 +1,32 @@
 /**
  * Makes Kafka records of outbox events: encoded by the registry's schema, or, when they cannot be, dead letters. Never throws for what an
- * event holds: a poison event must not stop the slot.
+ * event holds, unless its tier says halt: a poison event must not stop the slot. What waits behind one goes where it went.
  */
-import { deadLetterHeaders } from '../events/dead-letter.ts';
-import { type EncodeRefusal, type EncodeResult, type EventEncoder, encodeFresh } from '../events/encoder.ts';
+import type { EventTiers } from '../config/tiers.ts';
+import {
+  type EncodeRefusal,
+  type EncodeResult,
+  type EventEncoder,
+  encodeFresh,
+  type RefreshOptions,
+} from '../events/encoder.ts';
 import type { OutboxEvent, Position } from '../events/outbox-event.ts';
 import { partitionOf } from '../events/partition.ts';
-import { eventHeaders, HEADER, type OutgoingRecord, replayHeaders } from '../events/record.ts';
+import { eventHeaders, HEADER, type OutgoingRecord, recordBytes, replayHeaders } from '../events/record.ts';
 import type { ReplayMessage } from '../events/replay-message.ts';
-import { deadLetterTopic, type TopicRoutes } from '../events/routes.ts';
-import { ERRORS, FerryError } from '../kernel/errors.ts';
-import { formatLsn } from '../kernel/lsn.ts';
-import type { BatchEntry } from './batch.ts';
-
-/** Known topics, and how to get to know one. */
-export interface TopicDirectory {
-  /** Partition count, or undefined if the topic was not met yet. */
-  partitions(topic: string): number | undefined;
-  /** Creates the topic if it is missing. Rejects with RELAY_PARTITIONS_CHANGED or when Kafka cannot be reached. */
-  meet(topic: string): Promise<number>;
-  /** As `meet`, for a topic that holds copies: it may be deleted or changed one day, so no checkpoint depends on it. */
-  meetAside(topic: string): Promise<number>;
-}
+import type { TopicRoutes } from '../events/routes.ts';
+import { FerryError } from '../kernel/errors.ts';
+import type { BatchEntry, LedgerNote } from './batch.ts';
+import { type Casualty, casualtyOf, makeDeadLetter } from './dead-letter-record.ts';
+import type { ParkedEvent, ParkedKeys } from './parked-keys.ts';
+import type { TopicDirectory } from './topic-directory.ts';
 
 export interface RecordFactoryOptions {
   readonly encoder: EventEncoder;
   readonly routes: TopicRoutes;
   readonly topics: TopicDirectory;
+  readonly parked: ParkedKeys;
+  readonly tiers: EventTiers;
   readonly source: string;
   readonly maxEventBytes: number;
 }
@@ -40,6 +40,12 @@ export interface MalformedRow {
   readonly original: Buffer;
 }
 
+/** An event that cannot be published as it is, and where it would have gone. */
+export interface Refused {
+  readonly topic: string;
+  readonly refusal: EncodeRefusal;
+}
+
 export class RecordFactory {
   readonly #options: RecordFactoryOptions;
 
@@ -49,65 +55,104 @@ export class RecordFactory {
 
   /** The entry, if that needs nothing but memory; null if `make` must be awaited. This is the path of nearly every event. */
   tryMake(event: OutboxEvent, position: Position): BatchEntry | null {
-    const topic = this.#options.routes.tryTopicOf(event.aggregateType);
+    const { routes, topics, parked, encoder } = this.#options;
+    const topic = routes.tryTopicOf(event.aggregateType);
     if (topic === null) return null;
-    const partitions = this.#options.topics.partitions(topic);
+    if (!parked.empty && parked.blocker(topic, event.aggregateId) !== null) return null;
+    const partitions = topics.partitions(topic);
     if (partitions === undefined) return null;
-    const encoded = this.#options.encoder.encode(event, topic);
-    return encoded.ok ? this.#entry(event, position, topic, partitions, encoded) : null;
+    const encoded = encoder.encode(event, topic);
+    return encoded.ok ? this.#entry(event, position, topic, partitions, encoded, {}) : null;
   }
 
-  /** The entry, or its dead letter. Rejects only when something is unreachable: then the event waits. */
+  /**
+   * The entry, or its dead letter, also when its key is parked. Rejects when something is unreachable, and then the event waits; with
+   * RELAY_POISON_HALT or RELAY_PARKED_FULL when nothing may go on.
+   */
   async make(event: OutboxEvent, position: Position): Promise<BatchEntry> {
-    const topic = this.#options.routes.tryTopicOf(event.aggregateType);
-    if (topic === null) {
-      const refusal: EncodeRefusal = {
-        code: 'TOPIC_INVALID',
-        message: 'the aggregatetype leads to no legal topic name',
-        path: null,
-      };
-      return this.#deadLetter(event, position, this.#options.routes.unrouted, refusal);
-    }
-    const encoded = await encodeFresh(this.#options.encoder, event, topic);
-    if (!encoded.ok) return this.#deadLetter(event, position, topic, encoded.refusal);
-    const partitions = this.#options.topics.partitions(topic) ?? (await this.#options.topics.meet(topic));
-    const entry = this.#entry(event, position, topic, partitions, encoded);
-    return entry ?? this.#deadLetter(event, position, topic, this.#tooLarge());
+    const { routes, parked, source } = this.#options;
+    const topic = routes.tryTopicOf(event.aggregateType) ?? routes.unrouted;
+    const blocker = parked.blocker(topic, event.aggregateId);
+    const made = blocker === null ? await this.publish(event, position) : { topic, refusal: behind(blocker) };
+    if ('record' in made) return made;
+    return this.#setAside(casualtyOf(event, position, source), position, made, blocker);
   }
 
   /**
    * The entry of an event that is published once more: under the subject of its own topic, also where it goes to a side topic; or its dead
-   * letter, beside those of its own topic. That is no dead letter of the event itself, which was published before. Rejects as `make` does.
+   * letter, beside those of its own topic. That is no dead letter of the event itself, which was published before, so it parks no key; but
+   * a key that is parked gets nothing from it. Rejects only when something is unreachable.
    */
   async makeReplayed(message: ReplayMessage, position: Position): Promise<BatchEntry> {
+    const { routes, parked, source } = this.#options;
     const event = { ...message.event, headers: { ...message.event.headers, ...replayHeaders(message) } };
-    const made = await this.#makeReplayed(event, message.topic, position);
-    return { ...made, byControl: true, deadLetter: null };
+    const { id: eventId, traceparent } = event;
+    const topic = routes.tryTopicOf(event.aggregateType) ?? routes.unrouted;
+    const blocker = message.topic === null ? parked.blocker(topic, event.aggregateId) : null;
+    const made =
+      blocker === null ? await this.#publishAgain(event, message.topic, position) : { topic, refusal: behind(blocker) };
+    if ('record' in made) return { ...made, byControl: true };
+    const owner = { group: null, blockedBy: blocker?.eventId ?? null };
+    const casualty = casualtyOf(event, position, source);
+    const record = await makeDeadLetter(this.#options, casualty, position, made.topic, made.refusal, owner);
+    const place = { position, doneSeq: position.seq, byControl: true };
+    return { record, state: null, bytes: recordBytes(record), eventId, traceparent, ...place, note: null };
   }
 
-  async #makeReplayed(event: OutboxEvent, sideTopic: string | null, position: Position): Promise<BatchEntry> {
-    const ownTopic = this.#options.routes.tryTopicOf(event.aggregateType);
-    if (sideTopic === null || ownTopic === null) return this.make(event, position);
-    const encoded = await encodeFresh(this.#options.encoder, event, ownTopic);
-    if (!encoded.ok) return this.#deadLetter(event, position, ownTopic, encoded.refusal);
+  async #publishAgain(event: OutboxEvent, sideTopic: string | null, position: Position): Promise<BatchEntry | Refused> {
+    const { routes, encoder, topics } = this.#options;
+    const topic = routes.tryTopicOf(event.aggregateType);
+    if (sideTopic === null || topic === null) return this.publish(event, position);
+    const encoded = await encodeFresh(encoder, event, topic);
+    if (!encoded.ok) return { topic, refusal: encoded.refusal };
     try {
-      const partitions = await this.#options.topics.meetAside(sideTopic);
-      const entry = this.#entry(event, position, sideTopic, partitions, encoded);
-      return entry ?? this.#deadLetter(event, position, ownTopic, this.#tooLarge());
+      const partitions = await topics.meetAside(sideTopic);
+      const entry = this.#entry(event, position, sideTopic, partitions, encoded, {});
+      return entry ?? { topic, refusal: this.#tooLarge() };
     } catch (error) {
       // A side topic that was made unfit is no reason to stop what is live.
       if (!(error instanceof FerryError) || error.retryable) throw error;
       const { code, message } = error;
-      return this.#deadLetter(event, position, ownTopic, { code, message, path: null });
+      return { topic, refusal: { code, message, path: null } };
     }
   }
 
   /** The dead letter of a row that could not even be read as an event. */
   async makeMalformed(row: MalformedRow, position: Position): Promise<BatchEntry> {
-    const topic = this.#options.routes.tryTopicOf(row.aggregateType) ?? this.#options.routes.unrouted;
-    const identity = { id: row.id, aggregateId: row.aggregateId, traceparent: null };
+    const { routes, parked } = this.#options;
+    const { refusal, ...identity } = row;
+    const topic = routes.tryTopicOf(row.aggregateType) ?? routes.unrouted;
     // without its id a reset would not find that Kafka holds it, and publish it again
-    return this.#deadLetterRecord(identity, row.original, { [HEADER.id]: row.id }, position, topic, row.refusal);
+    const casualty = { ...identity, type: null, traceparent: null, headers: { [HEADER.id]: row.id } };
+    return this.#setAside(casualty, position, { topic, refusal }, parked.blocker(topic, row.aggregateId));
+  }
+
+  /** The entry, whatever is parked, or why there is none. `freshSinceMs`: see RefreshOptions. Rejects only when something is unreachable. */
+  async publish(
+    event: OutboxEvent,
+    position: Position,
+    { headers = {}, freshSinceMs }: { headers?: Readonly<Record<string, string>> } & RefreshOptions = {},
+  ): Promise<BatchEntry | Refused> {
+    const { routes, encoder, topics } = this.#options;
+    const topic = routes.tryTopicOf(event.aggregateType);
+    if (topic === null) return { topic: routes.unrouted, refusal: NO_TOPIC };
+    const encoded = await encodeFresh(encoder, event, topic, freshSinceMs === undefined ? {} : { freshSinceMs });
+    if (!encoded.ok) return { topic, refusal: encoded.refusal };
+    const partitions = topics.partitions(topic) ?? (await topics.meet(topic));
+    const entry = this.#entry(event, position, topic, partitions, encoded, headers);
+    return entry ?? { topic, refusal: this.#tooLarge() };
+  }
+
+  /** The record of a dead letter that could not be published on its release either. */
+  deadLetterAgain(
+    event: OutboxEvent,
+    position: Position,
+    { topic, refusal }: Refused,
+    headers: Readonly<Record<string, string>>,
+  ): Promise<OutgoingRecord> {
+    const casualty = casualtyOf(event, position, this.#options.source);
+    const marked = { ...casualty, headers: { ...casualty.headers, ...headers } };
+    return makeDeadLetter(this.#options, marked, position, topic, refusal, { group: null, blockedBy: null });
   }
 
   /** Null if the record is too large with its headers. */
@@ -117,67 +162,40 @@ export class RecordFactory {
     topic: string,
     partitions: number,
     encoded: EncodeResult & { ok: true },
+    extraHeaders: Readonly<Record<string, string>>,
   ): BatchEntry | null {
     const { value, schemaId, subject } = encoded;
     const schema = schemaId === null || subject === null ? null : { id: schemaId, subject };
     const headers = eventHeaders(event, position, this.#options.source, schema);
-    const record = {
-      topic,
-      partition: partitionOf(event.aggregateId, partitions),
-      key: event.aggregateId,
-      value,
-      headers,
-    };
+    for (const name in extraHeaders) headers[name] = extraHeaders[name] ?? '';
+    const { aggregateId: key, id: eventId, traceparent } = event;
+    const record = { topic, partition: partitionOf(key, partitions), key, value, headers };
     const bytes = recordBytes(record);
     if (bytes > this.#options.maxEventBytes) return null;
-    const { id: eventId, traceparent } = event;
-    return { record, bytes, eventId, traceparent, position, doneSeq: position.seq, byControl: false, deadLetter: null };
+    const place = { position, doneSeq: position.seq, byControl: false };
+    return { record, state: null, bytes, eventId, traceparent, ...place, note: null };
   }
 
-  #deadLetter(event: OutboxEvent, position: Position, topic: string, refusal: EncodeRefusal): Promise<BatchEntry> {
-    const headers = eventHeaders(event, position, this.#options.source, null);
-    return this.#deadLetterRecord(event, originalBytes(event), headers, position, topic, refusal);
-  }
-
-  async #deadLetterRecord(
-    identity: { id: string; aggregateId: string; traceparent: string | null },
-    original: Buffer | null,
-    ownHeaders: Record<string, string>,
+  /** By the policy of its tier; whatever that is, an event of a parked key is parked too. */
+  async #setAside(
+    casualty: Casualty,
     position: Position,
-    sourceTopic: string,
-    refusal: EncodeRefusal,
+    { topic, refusal }: Refused,
+    blocker: ParkedEvent | null,
   ): Promise<BatchEntry> {
-    const topic = deadLetterTopic(sourceTopic);
-    const partitions = this.#options.topics.partitions(topic) ?? (await this.#options.topics.meet(topic));
-    const now = new Date().toISOString();
-    const { code, message } = refusal;
-    const replayable = ERRORS[code].retryable;
-    const cause = {
-      type: 'EncodeRefusal',
-      code,
-      message,
-      retryCount: 0,
-      maxRetries: 0,
-      firstFailedAt: now,
-      failedAt: now,
-      replayable,
-    };
-    const source = { topic: sourceTopic, lsn: formatLsn(position.commitLsn), seq: position.seq };
-    const base = { topic, partition: partitionOf(identity.aggregateId, partitions), key: identity.aggregateId };
-    const whole = {
-      ...base,
-      value: original,
-      headers: { ...ownHeaders, ...deadLetterHeaders(cause, source, 'value') },
-    };
-    const reference = `outbox:${identity.id}`;
-    const fits = recordBytes(whole) <= this.#options.maxEventBytes;
-    // Too large even without its body means that the writer's headers are: they stay in the outbox row with the rest.
-    const record = fits
-      ? whole
-      : { ...base, value: null, headers: { [HEADER.id]: identity.id, ...deadLetterHeaders(cause, source, reference) } };
-    const { id: eventId, traceparent } = identity;
-    const bytes = recordBytes(record);
-    return { record, bytes, eventId, traceparent, position, doneSeq: position.seq, byControl: false, deadLetter: code };
+    const { parked, tiers } = this.#options;
+    const { id: eventId, aggregateId: key, aggregateType, traceparent } = casualty;
+    const policy = blocker === null ? tiers.of(casualty.type ?? '').poison : 'park';
+    if (policy === 'halt') throw halt(casualty, topic, refusal);
+    const { code } = refusal;
+    const blockedBy = blocker?.eventId ?? null;
+    const record = await makeDeadLetter(this.#options, casualty, position, topic, refusal, { group: null, blockedBy });
+    const about = { eventId, aggregateType, code, blockedBy, position };
+    const place = policy === 'park' ? parked.park(topic, key, about) : null;
+    const state = place?.record ?? null;
+    const note: LedgerNote = { kind: 'dead-letter', code, topic, key, ordinal: place?.ordinal ?? null, blockedBy };
+    const bytes = recordBytes(record) + (state === null ? 0 : recordBytes(state));
+    return { record, state, bytes, eventId, traceparent, position, doneSeq: position.seq, byControl: false, note };
   }
 
   #tooLarge(): EncodeRefusal {
@@ -186,20 +204,17 @@ export class RecordFactory {
   }
 }
 
-function originalBytes(event: OutboxEvent): Buffer | null {
-  switch (event.payload.kind) {
-    case 'json':
-      return Buffer.from(event.payload.text);
-    case 'avro':
-      return event.payload.bytes;
-    case 'tombstone':
-      return null;
-  }
+const NO_TOPIC: EncodeRefusal = {
+  code: 'TOPIC_INVALID',
+  message: 'the aggregatetype leads to no legal topic name',
+  path: null,
+};
+
+function behind(blocker: ParkedEvent): EncodeRefusal {
+  return { code: 'KEY_PARKED', message: `an earlier event of this key (${blocker.eventId}) is parked`, path: null };
 }
 
-/** About what the record takes in a batch; exact for ASCII keys and headers. */
-function recordBytes(record: OutgoingRecord): number {
-  let bytes = 24 + (record.key?.length ?? 0) + (record.value?.length ?? 0);
-  for (const name in record.headers) bytes += 4 + name.length + (record.headers[name]?.length ?? 0);
-  return bytes;
+function halt({ id, type }: Casualty, topic: string, { code, message }: EncodeRefusal): FerryError {
+  const what = `event ${id} (${type ?? 'of no known type'}) cannot be published: ${code}: ${message}`;
+  return new FerryError('RELAY_POISON_HALT', what, { details: { eventId: id, topic, code } });
 }

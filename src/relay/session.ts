@@ -4,6 +4,7 @@
  */
 
 import type { Tracer } from '@opentelemetry/api';
+import type { EventTiers } from '../config/tiers.ts';
 import type { ChangeStream, OpenChangeStream } from '../events/change-stream.ts';
 import type { EventEncoder } from '../events/encoder.ts';
 import { relayChannel } from '../events/relay-channel.ts';
@@ -22,14 +23,17 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { backfill, readPublishedIds } from './backfill.ts';
 import type { BatchLimits } from './batch.ts';
 import { ControlGate, type ControlHandlers } from './control-gate.ts';
+import { correctByParked, correctByTopics, countDeadLetters } from './dead-letter-notes.ts';
 import { ensureEpoch, type ReadyEpoch } from './epoch.ts';
 import { Heartbeat, RequestedHeartbeats } from './heartbeat.ts';
 import { Intake } from './intake.ts';
-import { checkWalLevel, countDeadLetters, forgetUnpublishedDeadLetters, markLive, readAllRows } from './ledger.ts';
+import { checkWalLevel, markLive, readAllRows } from './ledger.ts';
 import { livenessCheck } from './liveness.ts';
+import { type ParkedBounds, ParkedKeys } from './parked-keys.ts';
 import { comparePublication, readPublication } from './publication.ts';
 import { Publisher } from './publisher.ts';
 import { RecordFactory } from './record-factory.ts';
+import { Releaser } from './releaser.ts';
 import { replayHandler } from './replay-handler.ts';
 import type { OpenSink, Sink } from './sink.ts';
 import { readSlot } from './slot.ts';
@@ -48,6 +52,8 @@ export interface RelayOptions {
   readonly routes: TopicRoutes;
   readonly source: string;
   readonly maxEventBytes: number;
+  readonly tiers: EventTiers;
+  readonly parkedBounds: ParkedBounds;
   readonly limits: BatchLimits;
   readonly lingerMs: number;
   readonly bufferMaxBytes: number;
@@ -60,6 +66,17 @@ export interface RelayOptions {
   readonly metrics: Metrics;
   readonly tracer: Tracer;
   readonly failPoint: FailPoint;
+}
+
+/** What streaming is made of. */
+interface StreamParts {
+  readonly control: SerialClient;
+  readonly stream: ChangeStream;
+  readonly sink: Sink;
+  readonly publisher: Publisher;
+  readonly factory: RecordFactory;
+  readonly parked: ParkedKeys;
+  readonly publicationIdentity: string;
 }
 
 const MAX_REPORTED = 100;
@@ -125,43 +142,68 @@ export class RelaySession {
     const checkpoint = await agreeOnCheckpoint({ name, slot, control, stream, sink, epoch });
     this.#publishing = true;
     const publisher = new Publisher({ ...this.#options, sink, control }, checkpoint);
-    const factory = new RecordFactory({ ...this.#options, topics: sink });
+    const parked = await this.#loadParked(control, sink);
+    const factory = new RecordFactory({ ...this.#options, topics: sink, parked });
     this.#every(this.#options.statusIntervalMs, () => stream.confirm(publisher.checkpoint.endLsn));
     if (epoch.state === 'creating') {
       await publisher.move(checkpoint.endLsn); // the epoch is live only once its first checkpoint is durable
       await markLive(control, name, epoch.epoch);
     }
-    if (checkpoint.backfill !== null) await this.#backfill(epoch, sink, publisher, factory);
+    if (checkpoint.backfill !== null) await this.#backfill(epoch, sink, publisher, factory, parked);
     if (this.#stopping.signal.aborted) return;
     this.#states.to('streaming');
     logger.info({ slot, lsn: formatLsn(publisher.checkpoint.endLsn), run: String(checkpoint.run) }, 'streaming');
     onStreaming(publisher);
-    await this.#stream(control, stream, publisher, factory, publicationIdentity);
+    await this.#stream({ control, stream, sink, publisher, factory, parked, publicationIdentity });
   }
 
-  async #backfill(epoch: ReadyEpoch, sink: Sink, publisher: Publisher, factory: RecordFactory): Promise<void> {
+  /** What waits behind poison is the relay's, whatever its epoch. */
+  async #loadParked(control: SerialClient, sink: Sink): Promise<ParkedKeys> {
+    const { name, routes, parkedBounds } = this.#options;
+    const topicOf = (aggregateType: string) => routes.tryTopicOf(aggregateType) ?? routes.unrouted;
+    const parked = await ParkedKeys.load(sink.parkedTopic, parkedBounds, sink.readParked(), topicOf);
+    await correctByParked(control, name, parked);
+    return parked;
+  }
+
+  async #backfill(
+    epoch: ReadyEpoch,
+    sink: Sink,
+    publisher: Publisher,
+    factory: RecordFactory,
+    parked: ParkedKeys,
+  ): Promise<void> {
     this.#states.to('backfilling');
     const client = await this.#connect(`ferry backfill ${this.#options.name}`);
     await readAllRows(client);
     const { limits, logger, routes } = this.#options;
     const signal = this.#stopping.signal;
     const isReset = epoch.epoch > 1;
-    const published = isReset ? await readPublishedIds(client, sink, routes, logger, signal) : new Set<string>();
-    if (isReset && !signal.aborted) await forgetUnpublishedDeadLetters(client, this.#options.name, published);
-    await backfill({ client, epoch, publisher, factory, published, logger, limits, signal });
+    const published = isReset
+      ? await readPublishedIds(client, sink, routes, logger, signal)
+      : { ids: new Set<string>(), onlyDead: new Set<string>() };
+    for (const { events } of parked.keys()) for (const { eventId } of events) published.ids.add(eventId); // they are on the list
+    if (isReset && !signal.aborted) await correctByTopics(client, this.#options.name, published);
+    await backfill({ client, epoch, publisher, factory, published: published.ids, logger, limits, signal });
   }
 
-  async #stream(
-    control: SerialClient,
-    stream: ChangeStream,
-    publisher: Publisher,
-    factory: RecordFactory,
-    publicationIdentity: string,
-  ): Promise<void> {
+  async #stream(parts: StreamParts): Promise<void> {
+    const { control, stream, publisher, factory, parked, publicationIdentity } = parts;
     const { name, publication, limits, lingerMs, metrics, bufferMaxBytes, deadAfterMs, logger } = this.#options;
     const heartbeat = new Heartbeat(control, name);
     const gate = new ControlGate(name, await controlKey(control, name), this.#options);
-    const controls: ControlHandlers = { replay: replayHandler(factory, gate) };
+    const releaser = new Releaser({
+      ...this.#options,
+      ...parts,
+      relay: name,
+      gate,
+      resumed: publisher.checkpoint.partial,
+    });
+    const controls: ControlHandlers = {
+      release: (message) => releaser.handle(message),
+      replay: replayHandler(factory, gate),
+    };
+    const tellIgnored = onceEach((what) => logger.warn({ what }, 'ignoring changes that are no events'));
     const intake = new Intake(publisher.checkpoint, {
       maxBytes: bufferMaxBytes,
       heartbeatPrefix: Heartbeat.prefix(name),
@@ -175,7 +217,10 @@ export class RelaySession {
         stream.confirm(publisher.checkpoint.endLsn);
         if (streaming.idle && lsn > publisher.checkpoint.endLsn) streaming.requestCheckpoint(lsn);
       },
-      onIgnored: onceEach((what) => logger.warn({ what }, 'ignoring changes that are no events')),
+      onIgnored: (what, as) => {
+        metrics.ignoredChangesTotal.add(1, { kind: as });
+        tellIgnored(what);
+      },
       onRefusal: this.#fail,
     });
     const onCommitted = (heartbeats: readonly string[]): void => {
@@ -205,7 +250,7 @@ export class RelaySession {
       readPublication(control, publication)
         .then((now) => comparePublication(publication, publicationIdentity, now))
         .catch(this.#fail);
-      this.#measure(control, publisher, intake).catch(this.#fail);
+      this.#measure(control, publisher, intake, parked).catch(this.#fail);
     });
     const isPaused = () => intake.paused;
     const confirmedLsn = () => publisher.checkpoint.endLsn;
@@ -215,8 +260,10 @@ export class RelaySession {
     await streaming.run();
   }
 
-  async #measure(control: SerialClient, publisher: Publisher, intake: Intake): Promise<void> {
+  async #measure(control: SerialClient, publisher: Publisher, intake: Intake, parked: ParkedKeys): Promise<void> {
     const { metrics, name, slot } = this.#options;
+    metrics.parkedKeys.record(parked.keyCount);
+    metrics.parkedEvents.record(parked.eventCount);
     metrics.bufferFillRatio.record(intake.fillRatio);
     metrics.checkpointAgeSeconds.record(publisher.checkpointAgeSeconds);
     metrics.slotLagSeconds.record(

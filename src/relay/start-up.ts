@@ -9,8 +9,9 @@ import type { Lsn } from '../kernel/lsn.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import type { Checkpoint, CheckpointIdentity } from './checkpoint.ts';
 import { compare, compareIdentity, isSuperseded } from './compare.ts';
+import { correctByCheckpoint } from './dead-letter-notes.ts';
 import type { ReadyEpoch } from './epoch.ts';
-import { countRun, forgetUncommittedDeadLetters, isEventPresent, readRun, readSystemIdentifier } from './ledger.ts';
+import { countRun, isEventPresent, readRun, readSystemIdentifier } from './ledger.ts';
 import type { Sink } from './sink.ts';
 import { readSlot } from './slot.ts';
 
@@ -56,7 +57,7 @@ export async function agreeOnCheckpoint(start: StartUp): Promise<Checkpoint> {
     const lastEventPresent = lastEventId === null ? null : await isEventPresent(control, lastEventId);
     compare(found, stream.identity, { confirmedFlushLsn, run, lastEventPresent });
     await sink.pin(found.topics);
-    await forgetUncommittedDeadLetters(control, found);
+    await correctByCheckpoint(control, found);
   }
   return { ...(found ?? firstCheckpoint(ours, epoch)), timeline, run: await countRun(control, name) };
 }

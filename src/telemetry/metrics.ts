@@ -34,7 +34,13 @@ export interface Metrics {
   readonly errorsTotal: Counter<{ code: ErrorCode | 'UNEXPECTED'; stage: ErrorStage }>;
   readonly reconnectsTotal: Counter<{ part: Part }>;
   readonly deadLetteredEventsTotal: Counter<{ code: ErrorCode }>;
+  /** What the replication stream holds beside the outbox's events. */
+  readonly ignoredChangesTotal: Counter<{ kind: 'insert' | 'update' | 'delete' | 'truncate' | 'message' | 'other' }>;
   readonly dlqDepth: Gauge;
+  /** Dead letters of the relay that ended by a control message. */
+  readonly releasedEventsTotal: Counter<{ result: 'published' | 'discarded' }>;
+  readonly parkedKeys: Gauge;
+  readonly parkedEvents: Gauge;
   /** What was asked of the relay through the WAL. Anybody may forge one. */
   readonly controlMessagesTotal: Counter<{ kind: 'release' | 'replay'; result: 'accepted' | 'rejected' | 'forged' }>;
   /** Read into the store, copies included; of codes that are not Ferry's only the kind. */
@@ -123,6 +129,18 @@ export function createMetrics(meter: Meter, labels: Attributes = {}): Metrics {
     reconnectsTotal: counter('ferry_reconnects_total', '{reconnect}', 'Connections made anew to a part'),
     deadLetteredEventsTotal: counter('ferry_dead_lettered_events_total', '{event}', 'Events dead-lettered, by cause'),
     dlqDepth: gauge('ferry_dlq_depth', '{event}', 'Records in the dead-letter topics'),
+    ignoredChangesTotal: counter(
+      'ferry_ignored_changes_total',
+      '{change}',
+      'Changes in the WAL that are no events, by kind',
+    ),
+    releasedEventsTotal: counter(
+      'ferry_released_events_total',
+      '{event}',
+      'Dead letters of the relay that were published or given up',
+    ),
+    parkedKeys: gauge('ferry_parked_keys', '{key}', 'Keys that wait behind an event which the relay cannot publish'),
+    parkedEvents: gauge('ferry_parked_events', '{event}', 'Events of those keys'),
     controlMessagesTotal: counter(
       'ferry_control_messages_total',
       '{message}',

@@ -1,5 +1,12 @@
 /** The ChangeStream port on a real logical replication connection: pgoutput messages become changes, one for one. */
-import type { Change, ChangeSink, ChangeStream, OpenChangeStream, ServerIdentity } from '../events/change-stream.ts';
+import type {
+  Change,
+  ChangeSink,
+  ChangeStream,
+  IgnoredKind,
+  OpenChangeStream,
+  ServerIdentity,
+} from '../events/change-stream.ts';
 import { SlotBusyError, SlotMissingError } from '../events/change-stream.ts';
 import { coerceError, FerryError } from '../kernel/errors.ts';
 import { type Lsn, parseLsn } from '../kernel/lsn.ts';
@@ -9,6 +16,13 @@ import { OutboxRowDecoder, RowError } from './outbox-row.ts';
 import { decodePgOutput, type Relation } from './pgoutput.ts';
 
 const OUTBOX = { schema: 'ferry', table: 'outbox' };
+
+/** What a publication of more than the outbox's inserts sends. */
+const OTHERS: ReadonlyMap<string, IgnoredKind> = new Map([
+  ['U', 'update'],
+  ['D', 'delete'],
+  ['T', 'truncate'],
+]);
 
 /** SQLSTATEs of START_REPLICATION that say something about the slot. */
 const OBJECT_IN_USE = '55006';
@@ -141,11 +155,16 @@ export class ChangeDecoder {
         // A message outside of a transaction has no place in the commit order: nobody of ours sends one.
         if (message.transactional)
           this.#sink.onChange({ kind: 'message', prefix: message.prefix, content: message.content });
+        else this.#ignore('message', 'message outside of a transaction');
         break;
       case 'other':
-        this.#sink.onChange({ kind: 'ignored', what: `message ${message.letter}`, countsInSeq: false });
+        this.#ignore(OTHERS.get(message.letter) ?? 'other', `message ${message.letter}`);
         break;
     }
+  }
+
+  #ignore(as: IgnoredKind, what: string): void {
+    this.#sink.onChange({ kind: 'ignored', what, as, countsInSeq: false });
   }
 
   #insert(relationId: number, tuple: Buffer): Change {
@@ -155,6 +174,7 @@ export class ChangeDecoder {
       return {
         kind: 'ignored',
         what: `insert into ${known.relation.schema}.${known.relation.table}`,
+        as: 'insert',
         countsInSeq: true,
       };
     }

@@ -94,7 +94,7 @@ describe('a consumer at its fail points', { concurrency: 3 }, () => {
     assert.ok(rows.length > 1);
     for (const parked of rows) {
       const request = { group, ...parked, discard: false, reason: 'mended' };
-      await releaseKey(pool, { principal: 'test', requestId: null }, request);
+      await releaseKey(pool, { principal: 'test', requestId: null }, { ...request, relay: null });
     }
     await pool.end();
   }

@@ -44,7 +44,8 @@ after(async () => {
 const realKafka: Subject = {
   opener: (checkpointTopic) =>
     kafkaSinkOpener({
-      ...{ kafka, checkpointTopic, transactionTimeoutMs: 12_000, maxEventBytes: 900_000, failPoint: noFailPoints },
+      ...{ kafka, checkpointTopic, parkedTopic: `${checkpointTopic}.parked`, transactionTimeoutMs: 12_000 },
+      ...{ maxEventBytes: 900_000, failPoint: noFailPoints },
       topics: { partitions: PARTITIONS, replicationFactor: 1 },
     }),
   async deleteTopic(topic) {
@@ -112,7 +113,7 @@ for (const [name, kind] of Object.entries({ 'Kafka in memory': memoryKafka(), 't
     const event = (topic: string, n: number, partition = 0): OutgoingRecord => {
       return { topic, partition, key: `k${n}`, value: Buffer.from(`v${n}`), headers: { ce_id: `id-${n}` } };
     };
-    const ids = (sink: Sink, topic: string) => Array.fromAsync(sink.publishedIds([topic]));
+    const ids = (sink: Sink, topic: string) => Array.fromAsync(sink.publishedIds([topic]), ({ id }) => id);
 
     test('before anything was published there is no checkpoint, to peek at or to read', async () => {
       const { open } = setUp();

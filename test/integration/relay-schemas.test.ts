@@ -1,19 +1,16 @@
 /** A schema changes while the relay runs and writers of both versions are live: every event is published, none is a dead letter. */
 import assert from 'node:assert/strict';
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { openEventLog } from '../../src/cli/event-log.ts';
 import { pushAllSchemas } from '../../src/cli/schemas-command.ts';
 import { orderCancelled } from '../support/order-payloads.ts';
 import { createRandom } from '../support/random.ts';
 import { RelayLab } from '../support/relay-lab.ts';
+import { secondVersion } from '../support/second-schema.ts';
 import { testStack } from '../support/stack.ts';
 
 const stack = await testStack();
 const random = createRandom(3);
-const FILE = 'commerce.OrderCancelled.avsc';
 const ROUNDS = 15;
 
 test('version 2 of a schema is taken up while writers of both versions are live', async (t) => {
@@ -48,14 +45,3 @@ test('version 2 of a schema is taken up while writers of both versions are live'
   // before the push there was no such field; afterwards it has its default
   assert.deepEqual(channels.get('version-1'), new Set([undefined, 'web']));
 });
-
-/** A directory of all schemas, one of them with a field more. */
-function secondVersion(t: { after(release: () => void): void }): string {
-  const directory = mkdtempSync(join(tmpdir(), 'ferry-schemas-'));
-  t.after(() => rmSync(directory, { recursive: true }));
-  cpSync('schemas', directory, { recursive: true });
-  const schema = JSON.parse(readFileSync(join(directory, FILE), 'utf8'));
-  schema.fields.push({ name: 'channel', type: 'string', default: 'web', doc: 'Where the cancellation came from.' });
-  writeFileSync(join(directory, FILE), JSON.stringify(schema));
-  return directory;
-}

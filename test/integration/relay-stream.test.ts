@@ -117,18 +117,27 @@ describe('a record', () => {
     assert.equal(headers.ce_id, id);
   });
 
-  test('of an event that cannot be encoded is a dead letter, and the transaction goes on', async () => {
+  test('of an event that cannot be encoded is a dead letter; what follows of its key waits behind it, and the transaction goes on', async () => {
     const bad = { ...orderPlaced(random), total: 'not a decimal' };
-    const [before, poison, after] = await lab.insert([
+    const [before, poison, follower, other] = await lab.insert([
       { aggregateId: 'poison', version: 1, payload: orderPlaced(random) },
       { aggregateId: 'poison', version: 2, payload: bad, headers: { tenant: 'blue' } },
       { aggregateId: 'poison', version: 3, payload: orderPlaced(random) },
+      { aggregateId: 'healthy', version: 1, payload: orderPlaced(random) },
     ]);
-    lab.deadLetters += 1;
+    lab.deadLetters += 2;
     await lab.assertExactlyOnce();
     const published = (await recordsOf('poison')).map(({ headers }) => headers.ce_id);
-    assert.deepEqual(published, [before, after]);
-    const { headers, value } = await onlyRecordOf('poison', lab.deadLetterTopic('order'));
+    assert.deepEqual(published, [before]);
+    const [letter, behind] = await recordsOf('poison', lab.deadLetterTopic('order'));
+    assert.ok(letter !== undefined && behind !== undefined);
+    const { headers, value } = letter;
+    assert.partialDeepStrictEqual(behind.headers, {
+      ce_id: follower,
+      error_code: 'KEY_PARKED',
+      blocked_by: poison,
+      replayable: 'true',
+    });
     assert.deepEqual(JSON.parse(value?.toString() ?? ''), bad);
     const { error_message, first_failed_at = '', failed_at = '', source_lsn = '', ...others } = headers;
     assert.deepEqual(
@@ -160,10 +169,12 @@ describe('a record', () => {
     assert.doesNotMatch(error_message ?? '', /not a decimal/, 'messages hold no payload values');
     assert.equal(first_failed_at, failed_at);
     assert.ok(!Number.isNaN(Date.parse(failed_at)));
-    assert.deepEqual(
-      [await lab.statusOf(before), await lab.statusOf(poison), await lab.statusOf(after)],
-      ['published', 'dead-lettered', 'published'],
-    );
+    assert.deepEqual(await Promise.all([before, poison, follower, other].map((id) => lab.statusOf(id))), [
+      'published',
+      'dead-lettered',
+      'dead-lettered',
+      'published',
+    ]);
   });
 
   test('of an unknown type, or of an aggregate type without a legal topic, is a dead letter with its code', async () => {

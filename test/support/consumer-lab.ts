@@ -342,7 +342,7 @@ export class ConsumerLab {
   /** Asks for a release as an operator does. */
   async release(key: string, { discard = false } = {}): Promise<void> {
     const request = { group: this.group, topic: this.topic, key, discard, reason: 'test' };
-    await releaseKey(this.pool, { principal: 'test', requestId: null }, request);
+    await releaseKey(this.pool, { principal: 'test', requestId: null }, { ...request, relay: null });
   }
 
   /** Until an operator's request is dealt with: the key is free, or parked again. */

@@ -2,10 +2,12 @@
  * A Kafka in memory behind the relay's Sink port, held to the real one by test/contract/sink.test.ts: transactions, fencing by
  * transactional id, and topics that can change behind the relay's back. Crashes can be planted at any commit.
  */
+import { partitionOf } from '../../src/events/partition.ts';
 import { HEADER, type OutgoingRecord } from '../../src/events/record.ts';
 import { FerryError } from '../../src/kernel/errors.ts';
 import type { Checkpoint, PinnedTopic } from '../../src/relay/checkpoint.ts';
-import type { OpenSink, Sink } from '../../src/relay/sink.ts';
+import type { ParkedRecord } from '../../src/relay/parked-keys.ts';
+import type { DeadLetterRecord, OpenSink, PublishedId, Sink } from '../../src/relay/sink.ts';
 
 /** What becomes of a commit whose answer is lost: it took effect, it did not, or its transaction stays open. */
 export type LostAnswer = 'applied' | 'not-applied' | 'left-open';
@@ -42,17 +44,23 @@ export class MemoryKafka {
     return this.#transactions.filter(({ state }) => state === 'committed').flatMap(({ records }) => records);
   }
 
-  /** Sizes of the committed transactions in records, in order. */
+  /** Records of events in committed transactions, in order: none that tell what is parked. */
+  get events(): readonly OutgoingRecord[] {
+    return this.committed.filter(isOfEvent);
+  }
+
+  /** Sizes of the committed transactions in records of events, in order. */
   get committedSizes(): readonly number[] {
-    return this.#transactions.filter(({ state }) => state === 'committed').map(({ records }) => records.length);
+    const committed = this.#transactions.filter(({ state }) => state === 'committed');
+    return committed.map(({ records }) => records.filter(isOfEvent).length);
   }
 
   topic(name: string): PinnedTopic | undefined {
     return this.#topics.get(name);
   }
 
-  makeTopic(name: string): PinnedTopic {
-    const made = { id: String(++this.#topicIds), partitions: this.#partitions };
+  makeTopic(name: string, partitions = this.#partitions): PinnedTopic {
+    const made = { id: String(++this.#topicIds), partitions };
     this.#topics.set(name, made);
     return made;
   }
@@ -95,6 +103,10 @@ export class MemoryKafka {
   }
 }
 
+function isOfEvent({ topic }: OutgoingRecord): boolean {
+  return !topic.endsWith('.parked');
+}
+
 class MemorySink implements Sink {
   readonly #kafka: MemoryKafka;
   readonly #checkpointTopic: string;
@@ -107,6 +119,8 @@ class MemorySink implements Sink {
     this.#kafka = kafka;
     this.#checkpointTopic = checkpointTopic;
     this.#transactionalId = transactionalId;
+    const parked = kafka.topic(this.parkedTopic) ?? kafka.makeTopic(this.parkedTopic, 1);
+    this.#pinned.set(this.parkedTopic, parked);
   }
 
   async peek(): Promise<Checkpoint | null> {
@@ -132,10 +146,31 @@ class MemorySink implements Sink {
     }
   }
 
-  async *publishedIds(topics: readonly string[]): AsyncGenerator<string> {
-    for (const { topic, headers } of this.#kafka.committed) {
-      const id = headers[HEADER.id];
-      if (topics.includes(topic) && id !== undefined) yield id;
+  async *publishedIds(topics: readonly string[]): AsyncGenerator<PublishedId> {
+    for (const topic of topics) {
+      for (const { headers } of this.#kafka.committed.filter((record) => record.topic === topic)) {
+        const id = headers[HEADER.id];
+        if (id !== undefined) yield { topic, id };
+      }
+    }
+  }
+
+  get parkedTopic(): string {
+    return `${this.#checkpointTopic}.parked`;
+  }
+
+  async *readParked(): AsyncGenerator<ParkedRecord> {
+    for (const { topic, key, value } of this.#kafka.committed) {
+      if (topic === this.parkedTopic) yield { key: key === null ? null : Buffer.from(key), value };
+    }
+  }
+
+  async *deadLetters(topic: string, key: string, ids: ReadonlySet<string>): AsyncGenerator<DeadLetterRecord> {
+    const partition = partitionOf(key, this.#kafka.topic(topic)?.partitions ?? 1);
+    for (const record of this.#kafka.committed) {
+      const id = record.headers[HEADER.id];
+      if (record.topic !== topic || record.partition !== partition || id === undefined || !ids.has(id)) continue;
+      yield { id, value: record.value, headers: record.headers };
     }
   }
 

@@ -9,6 +9,7 @@ import { formatLsn, type Lsn } from '../../src/kernel/lsn.ts';
 import type { BatchEntry } from '../../src/relay/batch.ts';
 import type { Checkpoint } from '../../src/relay/checkpoint.ts';
 import { ControlGate } from '../../src/relay/control-gate.ts';
+import { ParkedKeys } from '../../src/relay/parked-keys.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 
 export const quiet = {
@@ -64,13 +65,18 @@ export function batchEntry(n: number, position: BatchEntry['position'], bytes = 
   const headers = { ce_id: eventId(n), ferry_lsn: formatLsn(position.commitLsn), ferry_seq: String(position.seq) };
   const record = { topic: 'order', partition: 0, key: 'k', value: null, headers };
   const place = { position, doneSeq: position.seq, byControl: false };
-  return { record, bytes, eventId: eventId(n), traceparent: null, ...place, deadLetter: null };
+  return { record, bytes, eventId: eventId(n), traceparent: null, ...place, state: null, note: null };
 }
 
 /** What control messages to relay main are sealed with. */
 export const CONTROL_KEY = Buffer.alloc(32, 7);
 
 export const controlGate = new ControlGate('main', CONTROL_KEY, quiet);
+
+/** Nothing is parked, and little may be. */
+export function noneParked(bounds = { maxEventsPerKey: 100, maxEvents: 1_000 }): ParkedKeys {
+  return new ParkedKeys('t.parked', bounds);
+}
 
 export const routes = new TopicRoutes('t.', new Map([['order', 'shop.order']]));
 

@@ -10,6 +10,8 @@ import type { Config } from '../../src/config/variables.ts';
 import { deadLetterTopic, topicRoutes } from '../../src/events/routes.ts';
 import type { LogRecord } from '../../src/kafka/log-reader.ts';
 import { coerceError } from '../../src/kernel/errors.ts';
+import { releaseKey } from '../../src/ops/parked-keys.ts';
+import { createPool } from '../../src/postgres/connection.ts';
 import type { IntegrityReport } from '../../src/reconcile/integrity.ts';
 import { type Checkpoint, decodeCheckpoint } from '../../src/relay/checkpoint.ts';
 import { relayNames } from '../../src/relay/names.ts';
@@ -180,6 +182,15 @@ export class RelayLab {
     } finally {
       await events.close();
     }
+  }
+
+  /** Asks the relay for what waits of a key, as an operator does. */
+  async release(aggregateId: string, { aggregateType = 'order', discard = false } = {}): Promise<void> {
+    const pool = createPool(this.config, 'release', { max: 1 });
+    const owner = { group: null, relay: this.config.RELAY_NAME };
+    const key = { topic: this.topic(aggregateType), key: aggregateId };
+    const actor = { principal: 'test', requestId: null };
+    await releaseKey(pool, actor, { ...owner, ...key, discard, reason: 'mended' }).finally(() => pool.end());
   }
 
   /** All checkpoints that compaction has left, oldest first. */

@@ -3,14 +3,18 @@
  * together as RelaySession does. Only the connection to Postgres is played.
  */
 import { setImmediate as turn } from 'node:timers/promises';
+import { EventTiers } from '../../src/config/tiers.ts';
+import type { EventEncoder } from '../../src/events/encoder.ts';
 import { noFailPoints } from '../../src/kernel/fail-point.ts';
 import { type Lsn, maxLsn } from '../../src/kernel/lsn.ts';
 import { Signal } from '../../src/kernel/signal.ts';
 import type { Queryable } from '../../src/postgres/connection.ts';
 import type { BatchLimits } from '../../src/relay/batch.ts';
 import { Intake } from '../../src/relay/intake.ts';
+import { ParkedKeys } from '../../src/relay/parked-keys.ts';
 import { Publisher } from '../../src/relay/publisher.ts';
 import { RecordFactory } from '../../src/relay/record-factory.ts';
+import { Releaser } from '../../src/relay/releaser.ts';
 import { Streaming } from '../../src/relay/streaming.ts';
 import type { LostAnswer, MemoryKafka } from './memory-sink.ts';
 import { checkpoint, controlGate, plainEncoder, quiet, routes } from './relay-fixtures.ts';
@@ -28,13 +32,30 @@ export interface Life {
 /** Decides from 0 to 7: how the server's sending and the relay's working interleave. */
 export type Choices = Iterator<number>;
 
+const PARKED_BOUNDS = { maxEventsPerKey: 10_000, maxEvents: 100_000 };
+
 const LAST_BEAT = 'ffffffff-ffff-4fff-bfff-ffffffffffff';
 
-/** Accepts the notes of dead letters. */
-const control: Queryable = { query: async () => ({ rows: [], rowCount: 0 }) };
+/** Accepts the notes of dead letters, and has no rows. */
+const forgetful: Queryable = { query: async () => ({ rows: [], rowCount: 0 }) };
+
+const topicOf = (aggregateType: string) => routes.tryTopicOf(aggregateType) ?? routes.unrouted;
+
+/** What is different from the plainest of lives. */
+export interface Setting {
+  readonly encoder?: EventEncoder;
+  readonly control?: Queryable;
+  readonly tiers?: EventTiers;
+}
 
 /** True when it lived to see everything published; rejects if it refused. */
-export async function live(kafka: MemoryKafka, history: readonly WalTransaction[], life: Life, choices: Choices) {
+export async function live(
+  kafka: MemoryKafka,
+  history: readonly WalTransaction[],
+  life: Life,
+  choices: Choices,
+  { encoder = plainEncoder, control = forgetful, tiers = new EventTiers() }: Setting = {},
+) {
   const sink = await kafka.open('ferry.checkpoint.main')({ name: 'main', transactionalId: 'ferry.main' });
   await sink.fence(async () => {});
   const start = (await sink.readCheckpoint()) ?? checkpoint({ endLsn: historyStart });
@@ -42,12 +63,20 @@ export async function live(kafka: MemoryKafka, history: readonly WalTransaction[
   armCrash(kafka, life);
 
   const publisher = new Publisher({ sink, control, ...quiet, failPoint: noFailPoints }, start);
+  const parked = await ParkedKeys.load(sink.parkedTopic, PARKED_BOUNDS, sink.readParked(), topicOf);
   const factory = new RecordFactory({
-    encoder: plainEncoder,
+    encoder,
+    parked,
+    tiers,
     routes,
     topics: sink,
     source: 'test',
     maxEventBytes: 1_000,
+  });
+  const gate = controlGate;
+  const releaser = new Releaser({
+    ...{ relay: 'main', control, sink, factory, parked, tiers, gate, ...quiet },
+    resumed: start.partial,
   });
   const refused = Promise.withResolvers<never>();
   refused.promise.catch(() => {});
@@ -72,8 +101,8 @@ export async function live(kafka: MemoryKafka, history: readonly WalTransaction[
       intake,
       factory,
       publisher,
-      gate: controlGate,
-      controls: {},
+      gate,
+      controls: { release: (message) => releaser.handle(message) },
       limits: life.limits,
       lingerMs: 0,
       metrics: quiet.metrics,

@@ -76,7 +76,7 @@ function changeOf(kind: Row, n: number): Change {
     case 'message':
       return { kind: 'message', prefix: 'somebody else', content: Buffer.from('x') };
     case 'foreign':
-      return { kind: 'ignored', what: 'insert into public.t', countsInSeq: true };
+      return { kind: 'ignored', what: 'insert into public.t', as: 'insert', countsInSeq: true };
     case 'heartbeat':
       return heartbeat(eventId(n));
   }

@@ -44,6 +44,7 @@ function soundHistory(plan: ReadonlyArray<{ aggregate: number; rowsInCommit: boo
       position: { commitLsn: commitLsn as Lsn, seq },
       deadLetter: false,
       replayed: false,
+      release: null,
       decoded: true,
     });
   }
@@ -59,6 +60,10 @@ function renumber(records: readonly PublishedRecord[]): PublishedRecord[] {
     next.set(place, offset + 1n);
     return { ...record, offset };
   });
+}
+
+function asDeadLetter(record: PublishedRecord): PublishedRecord {
+  return { ...record, topic: `${record.topic}.dlq`, deadLetter: true, release: null };
 }
 
 function replaceAt(records: readonly PublishedRecord[], at: number, change: Partial<PublishedRecord>) {
@@ -79,6 +84,34 @@ const PLANTS: Record<string, { fault: Fault; plant: (history: History, at: numbe
       ...records,
       ...records.slice(at, at + 1).map((record) => ({ ...record, topic: 'commerce.order.dlq', deadLetter: true })),
     ],
+  },
+  'a released event is published twice': {
+    fault: 'duplicates',
+    plant: ({ records }, at) => {
+      const released = records.slice(at, at + 1).map((record) => ({ ...record, release: 'key' as const }));
+      return [
+        ...records.slice(0, at),
+        ...released.map(asDeadLetter),
+        ...released,
+        ...released,
+        ...records.slice(at + 1),
+      ];
+    },
+  },
+  'a dead letter is there twice although no release refused it again': {
+    fault: 'duplicates',
+    plant: ({ records }, at) => {
+      const letters = records.slice(at, at + 1).map(asDeadLetter);
+      return [...records.slice(0, at), ...letters, ...letters, ...records.slice(at + 1)];
+    },
+  },
+  'newer events have overtaken those of a released key': {
+    fault: 'outOfOrder',
+    plant: ({ records }, at) => {
+      const first = records[at];
+      if (first === undefined || !records.some(({ key }, index) => index > at && key === first.key)) return null;
+      return [...records.toSpliced(at, 1), asDeadLetter(first), { ...first, release: 'key' as const }];
+    },
   },
   'two records of an aggregate change places': {
     fault: 'outOfOrder',
@@ -194,6 +227,29 @@ describe('countIntegrity', () => {
     assert.deepEqual([lost.missing, lost.published], [1, PLAN.length - 1]);
     const spoilt = await countIntegrity(rows, renumber([...records, ...replaceAt(copies, 0, { decoded: false })]));
     assert.equal(spoilt.undecodable, 1);
+  });
+
+  test('takes what was released for published, whichever of its records is read first', async () => {
+    const { rows, records } = soundHistory(PLAN, true);
+    const dead = records.slice(2, 4).map(asDeadLetter);
+    const again = dead.map((record) => ({ ...record, release: 'key' as const }));
+    const released = records.map((record, i) => (i === 2 || i === 3 ? { ...record, release: 'key' as const } : record));
+    for (const order of [
+      [...released, ...dead, ...again],
+      [...dead, ...again, ...released],
+    ]) {
+      const report = await countIntegrity(rows, renumber(order));
+      assert.ok(isSound(report), JSON.stringify(report));
+      assert.deepEqual([report.published, report.released, report.deadLettered], [PLAN.length, 2, 0]);
+    }
+  });
+
+  test('expects no order of one that was released alone, and does of those around it', async () => {
+    const { rows, records } = soundHistory(PLAN, true);
+    const [first, ...others] = records;
+    assert.ok(first !== undefined);
+    const late = [...others, { ...first, release: 'alone' as const }, asDeadLetter(first)];
+    assert.ok(isSound(await countIntegrity(rows, renumber(late))));
   });
 
   test('treats equal ids of two aggregate types as two aggregates', async () => {

@@ -76,3 +76,21 @@ test('a failure counts for its second, then the registry is asked again', async 
   assert.equal(await gate.run('k', request, never), true);
   assert.deepEqual(asked, [0, 1_000]);
 });
+
+test('who says that the answer has changed gets one asked for since, even in a flood; many who say so share it', async () => {
+  const { gate, asked, request, clock, answers } = setUp();
+  answers(async () => false);
+  for (let i = 0; i < 4; i++) await gate.run('k', request, never);
+  const before = asked.length;
+  answers(async () => true);
+  const since = clock.now;
+  assert.equal(await gate.run('k', request, never, since), true);
+  assert.equal(asked.length, before + 1);
+  answers(async () => false);
+  const later = clock.now + 1;
+  clock.now += 1;
+  const answered = [];
+  for (let i = 0; i < 50; i++) answered.push(await gate.run('k', request, never, later));
+  assert.equal(asked.length, before + 2, 'one question for all that were there before it');
+  assert.ok(answered.every((learnt) => !learnt));
+});

@@ -36,7 +36,7 @@ test('whatever was committed is in Kafka once and in order, wherever the relay w
   await fc.assert(
     fc.asyncProperty(anyHistory, lives, lastLife, choices, async (history, crashing, last, choose) => {
       const kafka = await liveAll(history, [...crashing, last], choose);
-      assert.deepEqual(placesOf(kafka.committed), expectedOf(history));
+      assert.deepEqual(placesOf(kafka.events), expectedOf(history));
     }),
     { numRuns: 300 },
   );

@@ -86,8 +86,8 @@ describe('what is new', () => {
 
   test('seq counts every insert and message, whatever is done with it', () => {
     const { intake } = intakeAt(FROM_1000);
-    const foreign: Change = { kind: 'ignored', what: 'insert into public.t', countsInSeq: true };
-    const truncate: Change = { kind: 'ignored', what: 'message T', countsInSeq: false };
+    const foreign: Change = { kind: 'ignored', what: 'insert into public.t', as: 'insert', countsInSeq: true };
+    const truncate: Change = { kind: 'ignored', what: 'message T', as: 'truncate', countsInSeq: false };
     const refusal = { code: 'EVENT_MALFORMED', message: 'm', path: null } as const;
     const malformed: Change = {
       ...{ kind: 'malformed', id: eventId(9), aggregateType: 'order', aggregateId: 'o', refusal },
@@ -249,6 +249,6 @@ test('keepalives and ignored changes are passed on', () => {
   const { intake, told } = intakeAt(FROM_1000);
   intake.onKeepalive(lsn(5), true);
   intake.onKeepalive(lsn(6), false);
-  feed(intake, { kind: 'ignored', what: 'message T', countsInSeq: false });
+  feed(intake, { kind: 'ignored', what: 'message T', as: 'truncate', countsInSeq: false });
   assert.deepEqual(told, ['keepalive 5?', 'keepalive 6', 'message T']);
 });

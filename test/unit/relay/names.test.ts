@@ -11,6 +11,7 @@ test('slot and checkpoint topic follow from the name; the slot can be given', ()
     slot: 'ferry_main',
     publication: 'ferry_outbox',
     checkpointTopic: 'shop.ferry.checkpoint.main',
+    parkedTopic: 'shop.ferry.parked.main',
   };
   assert.deepEqual(relayNames(CONFIG), names);
   assert.deepEqual(relayNames({ ...CONFIG, RELAY_SLOT: 'other' }), { ...names, slot: 'other' });

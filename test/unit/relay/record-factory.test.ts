@@ -1,13 +1,16 @@
 /** Records and dead letters: what an event becomes, and that no event can stop the others. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { EventTiers } from '../../../src/config/tiers.ts';
 import type { EncodableEvent, EncodeResult, EventEncoder } from '../../../src/events/encoder.ts';
 import type { OutboxEvent, Position } from '../../../src/events/outbox-event.ts';
 import { partitionOf } from '../../../src/events/partition.ts';
+import { type OutgoingRecord, recordBytes } from '../../../src/events/record.ts';
 import { TopicRoutes } from '../../../src/events/routes.ts';
 import { FerryError } from '../../../src/kernel/errors.ts';
+import type { BatchEntry } from '../../../src/relay/batch.ts';
 import { RecordFactory } from '../../../src/relay/record-factory.ts';
-import { eventId, lsn, outboxEvent } from '../../support/relay-fixtures.ts';
+import { eventId, lsn, noneParked, outboxEvent } from '../../support/relay-fixtures.ts';
 
 const POSITION: Position = { commitLsn: lsn(0x16b374d8), seq: 3 };
 const TRACE = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
@@ -37,12 +40,17 @@ class ScriptedEncoder implements EventEncoder {
   }
 }
 
-function factoryWith(encoder: EventEncoder, maxEventBytes = 10_000, known: Record<string, number> = {}) {
+function factoryWith(
+  encoder: EventEncoder,
+  maxEventBytes = 10_000,
+  known: Record<string, number> = {},
+  { parked = noneParked(), tiers = new EventTiers() } = {},
+) {
   const topics = new Map(Object.entries(known));
   const met: string[] = [];
   const aside: string[] = [];
   const factory = new RecordFactory({
-    ...{ encoder, maxEventBytes, source: 'shop' },
+    ...{ encoder, maxEventBytes, parked, tiers, source: 'shop' },
     routes: new TopicRoutes('t.', new Map([['order', 'shop.order']])),
     topics: {
       partitions: (topic) => topics.get(topic),
@@ -59,6 +67,16 @@ function factoryWith(encoder: EventEncoder, maxEventBytes = 10_000, known: Recor
     },
   });
   return { factory, met, aside };
+}
+
+function recordOf(entry: BatchEntry): OutgoingRecord {
+  assert.ok(entry.record !== null);
+  return entry.record;
+}
+
+/** Null for an event that is published. */
+function codeOf({ note }: BatchEntry): string | null {
+  return note?.kind === 'dead-letter' ? note.code : null;
 }
 
 const KNOWN = { 't.shop.order': 12, 't.shop.order.dlq': 6 };
@@ -98,11 +116,11 @@ describe('an event that can be encoded', () => {
         ferry_recorded_at: event.recordedAt,
       },
     });
-    const { eventId, traceparent, position, deadLetter } = entry;
+    const { eventId, traceparent, position, note } = entry;
     assert.deepEqual(
-      { eventId, traceparent, position, deadLetter },
+      { eventId, traceparent, position, note },
       {
-        ...{ eventId: event.id, traceparent: TRACE, position: POSITION, deadLetter: null },
+        ...{ eventId: event.id, traceparent: TRACE, position: POSITION, note: null },
       },
     );
     assert.deepEqual([encoder.asked, met], [['encode t.shop.order'], []]);
@@ -112,7 +130,7 @@ describe('an event that can be encoded', () => {
     const { factory, met } = factoryWith(new ScriptedEncoder(OK));
     assert.equal(factory.tryMake(event, POSITION), null);
     const made = await factory.make(event, POSITION);
-    assert.equal(made.record.partition, partitionOf('o-é', 6));
+    assert.equal(made.record?.partition, partitionOf('o-é', 6));
     assert.notEqual(factory.tryMake(event, POSITION), null);
     assert.deepEqual(met, ['t.shop.order']);
   });
@@ -144,7 +162,7 @@ describe('an event that is refused', () => {
     const encoder = new ScriptedEncoder(UNKNOWN, OK);
     const { factory } = factoryWith(encoder, 10_000, KNOWN);
     const entry = await factory.make(outboxEvent(1), POSITION);
-    assert.equal(entry.deadLetter, null);
+    assert.equal(entry.note, null);
     assert.deepEqual(encoder.asked, ['encode t.shop.order', 'refresh', 'encode t.shop.order']);
   });
 
@@ -159,9 +177,9 @@ describe('an event that is refused', () => {
   test('becomes a dead letter: the original bytes, and headers that say what happened and where from', async () => {
     const { factory } = factoryWith(new ScriptedEncoder(UNKNOWN), 10_000, KNOWN);
     const event = outboxEvent(1, { headers: { tenant: 'x', error_code: 'forged' } });
-    const { record, deadLetter, eventId } = await factory.make(event, POSITION);
-    assert.deepEqual([deadLetter, eventId], ['SCHEMA_UNKNOWN', event.id]);
-    const { topic, partition, key, value, headers } = record;
+    const entry = await factory.make(event, POSITION);
+    assert.deepEqual([codeOf(entry), entry.eventId], ['SCHEMA_UNKNOWN', event.id]);
+    const { topic, partition, key, value, headers } = recordOf(entry);
     assert.deepEqual(
       [topic, partition, key],
       ['t.shop.order.dlq', partitionOf(event.aggregateId, 6), event.aggregateId],
@@ -183,9 +201,9 @@ describe('an event that is refused', () => {
     const { factory } = factoryWith(new ScriptedEncoder(UNKNOWN), 10_000, KNOWN);
     const bytes = Buffer.from([0, 0, 0, 0, 9, 255]);
     const avro = await factory.make(outboxEvent(1, { payload: { kind: 'avro', bytes } }), POSITION);
-    assert.deepEqual(avro.record.value, bytes);
+    assert.deepEqual(avro.record?.value, bytes);
     const tombstone = await factory.make(outboxEvent(2, { payload: { kind: 'tombstone' } }), POSITION);
-    assert.equal(tombstone.record.value, null);
+    assert.equal(tombstone.record?.value, null);
   });
 
   test('stays in the outbox with a reference in its place when it is too large to carry', async () => {
@@ -195,12 +213,13 @@ describe('an event that is refused', () => {
       { headers: { large: 'x'.repeat(2_000) } },
     ];
     for (const changes of large) {
-      const { record, bytes, eventId } = await factory.make(outboxEvent(1, changes), POSITION);
+      const entry = await factory.make(outboxEvent(1, changes), POSITION);
+      const [record, { eventId }] = [recordOf(entry), entry];
       assert.equal(record.value, null);
       assert.equal(record.headers.original_record, `outbox:${eventId}`);
       assert.equal(record.headers.ce_id, eventId);
       assert.equal(record.headers.large, undefined);
-      assert.ok(bytes <= 1_000);
+      assert.ok(recordBytes(record) <= 1_000);
     }
   });
 });
@@ -210,8 +229,8 @@ test('an event that encodes but is too large with its headers is a dead letter, 
   const large = outboxEvent(1, { headers: { large: 'x'.repeat(2_000) } });
   assert.equal(factory.tryMake(large, POSITION), null);
   const entry = await factory.make(large, POSITION);
-  assert.deepEqual([entry.deadLetter, entry.record.topic], ['EVENT_TOO_LARGE', 't.shop.order.dlq']);
-  assert.equal(factory.tryMake(outboxEvent(2), POSITION)?.deadLetter, null);
+  assert.deepEqual([codeOf(entry), entry.record?.topic], ['EVENT_TOO_LARGE', 't.shop.order.dlq']);
+  assert.equal(factory.tryMake(outboxEvent(2, { aggregateId: 'other' }), POSITION)?.note, null);
 });
 
 test('an aggregatetype that leads to no topic is a dead letter in the topic for those, without asking for a schema', async () => {
@@ -220,7 +239,7 @@ test('an aggregatetype that leads to no topic is a dead letter in the topic for 
   const stray = outboxEvent(1, { aggregateType: 'not a topic' });
   assert.equal(factory.tryMake(stray, POSITION), null);
   const entry = await factory.make(stray, POSITION);
-  assert.deepEqual([entry.deadLetter, entry.record.topic], ['TOPIC_INVALID', 't.unrouted.dlq']);
+  assert.deepEqual([codeOf(entry), entry.record?.topic], ['TOPIC_INVALID', 't.unrouted.dlq']);
   assert.deepEqual([encoder.asked, met], [[], ['t.unrouted.dlq']]);
 });
 
@@ -230,12 +249,12 @@ test('a row that is no event is a dead letter with the row as it was, under its 
   const { id } = outboxEvent(1);
   const row = { id, aggregateType: 'order', aggregateId: 'o-1', refusal, original: Buffer.from('tuple') };
   const entry = await factory.makeMalformed(row, POSITION);
-  assert.deepEqual([entry.deadLetter, entry.eventId], ['EVENT_MALFORMED', id]);
-  assert.equal(entry.record.value, row.original);
-  const { ce_id, source_topic, source_seq } = entry.record.headers;
+  assert.deepEqual([codeOf(entry), entry.eventId], ['EVENT_MALFORMED', id]);
+  assert.equal(recordOf(entry).value, row.original);
+  const { ce_id, source_topic, source_seq } = recordOf(entry).headers;
   assert.deepEqual([ce_id, source_topic, source_seq], [id, 't.shop.order', '3']);
   const stray = await factory.makeMalformed({ ...row, aggregateType: 'not a topic' }, POSITION);
-  assert.equal(stray.record.topic, 't.unrouted.dlq');
+  assert.equal(stray.record?.topic, 't.unrouted.dlq');
 });
 
 describe('an event that is replayed', () => {
@@ -246,9 +265,9 @@ describe('an event that is replayed', () => {
     const { factory } = factoryWith(new ScriptedEncoder(OK), 10_000, KNOWN);
     const [made, original] = [await factory.makeReplayed(message, POSITION), await factory.make(event, POSITION)];
     assert.deepEqual(made.record, {
-      ...original.record,
+      ...recordOf(original),
       headers: {
-        ...original.record.headers,
+        ...recordOf(original).headers,
         ferry_replay_id: message.replay,
         ferry_replay_reason: 'the projection was lost',
         ferry_replay_ordinal: '7',
@@ -256,13 +275,13 @@ describe('an event that is replayed', () => {
     });
     assert.equal(made.byControl, true);
     const copied = await factory.makeReplayed({ ...message, of: eventId(3) }, POSITION);
-    assert.equal(copied.record.headers.ferry_replay_of, eventId(3));
+    assert.equal(recordOf(copied).headers.ferry_replay_of, eventId(3));
   });
 
   test('goes to a side topic in the form that it has in its own', async () => {
     const encoder = new ScriptedEncoder(OK);
     const { factory, met, aside } = factoryWith(encoder, 10_000, KNOWN);
-    const { record } = await factory.makeReplayed({ ...message, topic: 'aside' }, POSITION);
+    const record = recordOf(await factory.makeReplayed({ ...message, topic: 'aside' }, POSITION));
     assert.deepEqual([record.topic, record.partition], ['aside', partitionOf('o-1', 4)]);
     assert.deepEqual([encoder.asked, met, aside], [['encode t.shop.order'], [], ['aside']]);
   });
@@ -273,14 +292,14 @@ describe('an event that is replayed', () => {
       POSITION,
     );
     assert.deepEqual(
-      [unfit.record.topic, unfit.record.headers.error_code, unfit.deadLetter],
+      [recordOf(unfit).topic, recordOf(unfit).headers.error_code, unfit.note],
       ['t.shop.order.dlq', 'RELAY_CONFIGURATION', null],
     );
-    assert.equal(unfit.record.headers.ferry_replay_id, message.replay);
+    assert.equal(recordOf(unfit).headers.ferry_replay_id, message.replay);
     const { factory } = factoryWith(new ScriptedEncoder(UNKNOWN), 10_000, KNOWN);
     for (const topic of [null, 'aside']) {
       const refused = await factory.makeReplayed({ ...message, topic }, POSITION);
-      assert.deepEqual([refused.record.topic, refused.deadLetter, refused.byControl], ['t.shop.order.dlq', null, true]);
+      assert.deepEqual([recordOf(refused).topic, refused.note, refused.byControl], ['t.shop.order.dlq', null, true]);
     }
   });
 });
@@ -290,6 +309,7 @@ test('a topic that cannot be met is no dead letter: the event waits', async () =
   const factory = new RecordFactory({
     ...{ encoder: new ScriptedEncoder(OK), maxEventBytes: 1_000, source: 's', routes: new TopicRoutes('', new Map()) },
     topics: { partitions: () => undefined, meet: away, meetAside: away },
+    ...{ parked: noneParked(), tiers: new EventTiers() },
   });
   await assert.rejects(factory.make(outboxEvent(1), POSITION), { code: 'PART_UNREACHABLE' });
   const message = { replay: eventId(9), reason: 'x', topic: 'aside', ordinal: 1, of: null, event: outboxEvent(1) };

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
+import { EventTiers } from '../../../src/config/tiers.ts';
 import type { Change } from '../../../src/events/change-stream.ts';
 import { controlPrefix, sealControl } from '../../../src/events/control-message.ts';
 import type { EncodeResult, EventEncoder } from '../../../src/events/encoder.ts';
@@ -19,6 +20,7 @@ import {
   checkpoint,
   controlGate,
   lsn,
+  noneParked,
   outboxEvent,
   plainEncoder,
   quiet,
@@ -66,7 +68,15 @@ async function start(
   const first = checkpoint({ endLsn: historyStart });
   const publisher = new Publisher({ sink, control, ...quiet, failPoint: noFailPoints }, first);
   const encoder = options.encoder ?? plainEncoder;
-  const factory = new RecordFactory({ encoder, routes, topics: sink, source: 'test', maxEventBytes: 10_000 });
+  const poison = { parked: noneParked(), tiers: new EventTiers() };
+  const factory = new RecordFactory({
+    encoder,
+    routes,
+    topics: sink,
+    ...poison,
+    source: 'test',
+    maxEventBytes: 10_000,
+  });
   const intake: Intake = new Intake(first, {
     ...{
       maxBytes: 1_000_000,

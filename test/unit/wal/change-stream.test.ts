@@ -79,18 +79,23 @@ describe('decoder', () => {
 
   test('inserts into other tables count in seq, also into a table of the same name elsewhere', () => {
     const others = [relation(OTHER, 'public', 'outbox', ['id']), insert(OTHER, ['1'])];
-    assert.deepEqual(decodeAll(...others), [{ kind: 'ignored', what: 'insert into public.outbox', countsInSeq: true }]);
+    assert.deepEqual(decodeAll(...others), [
+      { kind: 'ignored', what: 'insert into public.outbox', as: 'insert', countsInSeq: true },
+    ]);
   });
 
   test('messages of a transaction are handed on; those outside of one have no place in the commit order', () => {
     const content = Buffer.from('x');
     assert.deepEqual(decodeAll(message('a', content), message('b', content, 0n, false)), [
       { kind: 'message', prefix: 'a', content },
+      { kind: 'ignored', what: 'message outside of a transaction', as: 'message', countsInSeq: false },
     ]);
   });
 
   test('whatever else comes does not count in seq', () => {
-    assert.deepEqual(decodeAll(Buffer.from('T...')), [{ kind: 'ignored', what: 'message T', countsInSeq: false }]);
+    assert.deepEqual(decodeAll(Buffer.from('T...')), [
+      { kind: 'ignored', what: 'message T', as: 'truncate', countsInSeq: false },
+    ]);
   });
 
   test('an insert into a relation that was never described is an error', () => {
