@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, describe, it } from 'node:test';
-import { migrateDatabases } from '../../src/cli/migrate-command.ts';
+import { leftBehind, migrateDatabases } from '../../src/cli/migrate-command.ts';
 import { runSql } from '../../src/cli/sql-runner.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import type { FerryError } from '../../src/kernel/errors.ts';
@@ -101,6 +101,20 @@ describe('migrate', () => {
     };
     assert.deepEqual(await schemasOf(main), ['commerce', 'ferry', 'inventory', 'shipping']);
     assert.deepEqual(await schemasOf(own), ['ferry', 'payment']);
+
+    assert.deepEqual(await leftBehind(loadConfig(environment)), []);
+    const before = { DATABASE_URL: stack.databaseUrl, PAYMENT_DATABASE_URL: own, FERRY_MODULES: 'commerce' };
+    assert.deepEqual(
+      await leftBehind(loadConfig(before)),
+      [],
+      'a main database with the tables of before, and nothing in them',
+    );
+    const insertPayment = `insert into payment.payments (payment_id, idempotency_key, source_system, status, customer_id, currency, amount)
+       values (gen_random_uuid(), 'k', 'test', 'pending', 'ada', 'EUR', 1)`;
+    await runSql(stack.databaseUrl, insertPayment);
+    assert.deepEqual(await leftBehind(loadConfig(before)), ['payment']);
+    await runSql(own, insertPayment);
+    assert.deepEqual(await leftBehind(loadConfig(before)), []);
 
     const alias = new URL(main);
     alias.searchParams.set('options', '-c statement_timeout=0'); // another text, and the same database
