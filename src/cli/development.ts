@@ -13,8 +13,7 @@ import { bold, cyan, dim, plainTable } from './terminal.ts';
 
 export async function prepareParts(environment: Environment): Promise<void> {
   const config = loadConfig(environment);
-  await migrateDatabases(config);
-  await pushAllSchemas(config);
+  await Promise.all([migrateDatabases(config), pushAllSchemas(config)]);
 }
 
 /** A key with every role, kept in the home; made again for a database that does not know it. Returns it. */

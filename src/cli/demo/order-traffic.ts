@@ -42,7 +42,7 @@ const EVERY = { refused: 25, repeated: 20, cancelled: 10 } as const;
 /** More than any order wants of an article, but of the first one, which runs out. */
 const PIECES_PER_ORDER = 5;
 const SCARCE_SHARE = 4;
-const MAX_ATTEMPTS = 20; // an API that was killed is back within seconds
+const MAX_ATTEMPTS = 100; // an API that was killed is back within seconds; within a minute where others use the machine too
 const REQUEST_TIMEOUT_MS = 10_000;
 const ARTICLES = ['TEA-GREEN', 'TEA-BLACK', 'COFFEE-1KG', 'MUG-BLUE', 'KETTLE', 'FILTER-100', 'SUGAR-500G', 'SPOON'];
 
