@@ -60,7 +60,11 @@ before(async () => {
   key = await createApiKey(pools.of('main'), { name: 'apart', role: 'admin' });
   events = await openEventLog(config);
   for (const process of [service, payment, paymentRelay]) process.start();
-  const listening = await service.waitForLog('listening', ({ msg }) => /listening at http/.test(msg));
+  const listening = await service.waitForLog(
+    'listening',
+    ({ msg }) => /listening at http/.test(msg),
+    PATIENT.deadlineMs,
+  );
   url = /http:\/\/\S+/.exec(listening.msg)?.[0] ?? '';
   await call('PUT', '/v1/customers/ada', { currency: 'EUR', creditLimit: '1000000.00' });
 });
@@ -201,7 +205,11 @@ describe('participants with a database of their own', () => {
     const alias = stack.databaseUrl.replace('postgres:', 'postgresql:');
     const wrong = new FerryProcess({ roles: 'relay:shipping', env: { ...environment, SHIPPING_DATABASE_URL: alias } });
     wrong.start();
-    const { err } = await wrong.waitForLog('the refusal', ({ msg }) => /refuses to go on/.test(msg));
+    const { err } = await wrong.waitForLog(
+      'the refusal',
+      ({ msg }) => /refuses to go on/.test(msg),
+      PATIENT.deadlineMs,
+    );
     const { code, message } = err as { code: string; message: string };
     assert.equal(code, 'RELAY_CONFIGURATION');
     assert.match(message, /^SHIPPING_DATABASE_URL leads to a database that is not shipping's own/);
