@@ -8,6 +8,7 @@ import { type DatabaseConfig, type DatabaseName, type Databases, databaseOf, dat
 import { eventTiers } from './config/tiers.ts';
 import type { Config } from './config/variables.ts';
 import { PayloadViews } from './deadletter/payload-views.ts';
+import type { OwnerDatabase } from './deadletter/settlement.ts';
 import { ANSWERS, CONSUMER_ROLES, commerceConsumers, connectionsOf } from './domain/commerce/consumers.ts';
 import { fulfilment } from './domain/commerce/fulfilment.ts';
 import { ordersPerCustomerSource } from './domain/commerce/orders-per-customer.ts';
@@ -242,7 +243,12 @@ function startOps(parts: Parts): void {
     scope.defer(`audit sealer of ${database}`, () => sealer.stop());
     sealer.start();
   }
-  for (const keeper of deadLetterKeepers({ ...parts, ...telemetry, decoder: createDecoder(parts) })) {
+  for (const keeper of deadLetterKeepers({
+    ...parts,
+    ...telemetry,
+    databases: ownersIn(parts),
+    decoder: createDecoder(parts),
+  })) {
     keeper.start();
     scope.defer('keeper of dead letters', () => keeper.stop());
   }
@@ -272,6 +278,11 @@ function replayOptions(parts: Parts, database: DatabaseName, config: DatabaseCon
     logger,
     metrics: telemetry.metricsWith({ database }),
   };
+}
+
+/** Each database with its relay, the main one first. */
+function ownersIn({ databases, pools }: Parts): OwnerDatabase[] {
+  return [...databases].map(([name, { RELAY_NAME: relay }]) => ({ pool: pools.of(name), relay }));
 }
 
 function encoderOf({ config, store }: Pick<Parts, 'config' | 'store'>): EventEncoder {
@@ -318,6 +329,7 @@ async function createApi(parts: Parts, probes: ProbeSources): Promise<HttpServer
     ownerOf: ownersByTopic(parts),
     projections: gateProjections(parts),
     sagas: { engine: new SagaEngine({ ...telemetry, sagas: [fulfilment] }), routes },
+    owners: ownersIn(parts),
     payloads: {
       views: new PayloadViews({ store, decoder: createDecoder({ store }), naming: config.SUBJECT_NAMING }),
       encoder: encoderOf(parts),

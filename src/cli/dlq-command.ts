@@ -1,8 +1,10 @@
 /** `./ferry dlq`: what the relay and consumers have set aside, and how it goes on. */
 import { userInfo } from 'node:os';
+import { databasesOf } from '../config/databases.ts';
+import type { OwnerDatabase } from '../deadletter/settlement.ts';
 import { FerryError } from '../kernel/errors.ts';
-import { listParkedKeys, type ParkedBy, type ParkedKeyFacts, releaseKey } from '../ops/parked-keys.ts';
-import { createPool, type Pool } from '../postgres/connection.ts';
+import { listAllParkedKeys, type ParkedBy, type ParkedKeyFacts, releaseKeyOf } from '../ops/parked-keys.ts';
+import { Pools } from '../postgres/pools.ts';
 import { type LetterAction, type LetterOptions, runLetters } from './dlq-letters.ts';
 import { requireAddress, type Session, sessionConfig } from './session.ts';
 import { plainTable } from './terminal.ts';
@@ -17,17 +19,19 @@ export async function runDlq(session: Session, options: DlqOptions, args: readon
   const [action, id] = args as [LetterAction | 'parked' | 'release', string | undefined];
   const config = sessionConfig(session);
   requireAddress(config, 'DATABASE_URL');
-  const pool = createPool(config, 'ferry dlq', { max: 1 });
+  const databases = databasesOf(config);
+  const pools = new Pools({ databases, applicationName: 'ferry dlq', settings: () => ({ max: 1 }) });
+  const owners = () => [...databases].map(([name, { RELAY_NAME: relay }]) => ({ pool: pools.of(name), relay }));
   try {
-    if (action === 'parked') printParked(session, await listParkedKeys(pool, ownerOf(options)));
-    else if (action === 'release') await release(session, pool, options);
-    else await runLetters(session, { config, pool }, options, [action, id]);
+    if (action === 'parked') printParked(session, await listAllParkedKeys(owners(), ownerOf(options)));
+    else if (action === 'release') await release(session, owners(), options);
+    else await runLetters(session, { config, pool: pools.of('main') }, options, [action, id]);
   } finally {
-    await pool.end();
+    await pools.end();
   }
 }
 
-async function release(session: Session, pool: Pool, options: DlqOptions): Promise<void> {
+async function release(session: Session, databases: readonly OwnerDatabase[], options: DlqOptions): Promise<void> {
   const { discard = false } = options;
   const owner = ownerOf(options);
   if (owner === null) throw new FerryError('INVALID_REQUEST', '`./ferry dlq release` needs --group or --relay');
@@ -38,7 +42,8 @@ async function release(session: Session, pool: Pool, options: DlqOptions): Promi
     reason: required(options, 'reason'),
     discard,
   };
-  const { eventId } = await releaseKey(pool, { principal: `cli:${userInfo().username}`, requestId: null }, request);
+  const actor = { principal: `cli:${userInfo().username}`, requestId: null };
+  const { eventId } = await releaseKeyOf(databases, actor, request);
   if (session.json) return session.terminal.printJson({ ...request, eventId, requested: true });
   session.terminal.print(
     `asked for: the ${owner.group === null ? 'relay publishes' : 'consumer applies'} what waits of ${request.key} within seconds, ${discard ? 'without' : 'beginning with'} event ${eventId};`,

@@ -2,6 +2,7 @@
  * Dead letters of a relay, in the database whose outbox it publishes: asking the relay to publish one after all, which takes its place in the
  * commit order, and looking whether it has.
  */
+import { encodeRelease } from '../events/release-message.ts';
 import { emitControls } from '../outbox/control-writer.ts';
 import type { Pool, Queryable } from '../postgres/connection.ts';
 import { transaction } from '../postgres/transaction.ts';
@@ -26,12 +27,12 @@ export interface RelayPlace {
 }
 
 /**
- * Asks the relay for what the letter is to become; resolves with an LSN behind the message, null where there is nothing to ask. Asked twice
- * under one retry it is asked once.
+ * Asks the relay to publish the letter's event, or, if it is parked, what is parked of its key; resolves with an LSN behind the message, null
+ * where there is nothing to ask. Asked twice under one retry it is asked once.
  */
 export async function tellRelay({ store, owner, relay }: RelayPlace, letter: LetterToTell): Promise<string | null> {
-  if (letter.state === 'discarded') return null; // whoever releases the key says which events are left out
-  const skip = await discardedOfKey(store, letter);
+  if (letter.state === 'discarded') return null; // whoever releases its key leaves it out
+  const skip = await discardedOfKey(store, letter.sourceTopic, letter.key);
   await transaction(owner, async (tx) => {
     const { rowCount } = await tx.query(
       'insert into ferry.relay_ask (id, event_id) values ($1, $2) on conflict (id) do nothing',
@@ -39,22 +40,14 @@ export async function tellRelay({ store, owner, relay }: RelayPlace, letter: Let
     );
     if (rowCount !== 1) return;
     if (letter.patched !== null) await patch(tx, letter, letter.patched);
-    await emitControls(tx, relay, 'release', [bodyOf(letter, skip)]);
+    const { sourceTopic: topic, by, eventId: event } = letter;
+    const key = letter.key?.toString() ?? '';
+    await emitControls(tx, relay, 'release', [
+      encodeRelease({ id: letter.retryId ?? '', topic, key, by, skip, event }),
+    ]);
   });
   const { rows } = await owner.query<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn');
   return rows[0]?.lsn ?? null;
-}
-
-function bodyOf({ retryId, eventId, sourceTopic, key, by }: LetterToTell, skip: readonly string[]): string {
-  return JSON.stringify({
-    v: 1,
-    id: retryId,
-    topic: sourceTopic,
-    key: key?.toString() ?? '',
-    by,
-    events: [eventId],
-    skip,
-  });
 }
 
 async function patch(tx: Queryable, { eventId, by, reason }: LetterToTell, payload: string): Promise<void> {
@@ -66,12 +59,21 @@ async function patch(tx: Queryable, { eventId, by, reason }: LetterToTell, paylo
   );
 }
 
-/** Events of the letter's key that are never to be published. */
-async function discardedOfKey(store: Queryable, { sourceTopic, key }: LetterToTell): Promise<string[]> {
+/** Events of a key that the relay has set aside and that are never to be published. */
+export async function discardedOfKey(store: Queryable, topic: string, key: Buffer | null): Promise<string[]> {
   const { rows } = await store.query<{ event_id: string }>(
     `select event_id from ferry.dead_letter
      where consumer_group is null and source_topic = $1 and key = $2 and state = 'discarded' and event_id is not null`,
-    [sourceTopic, key],
+    [topic, key],
+  );
+  return rows.map((row) => row.event_id);
+}
+
+/** Those of the events that the relay holds parked. */
+export async function parkedAmong(db: Queryable, relay: string, eventIds: readonly string[]): Promise<string[]> {
+  const { rows } = await db.query<{ event_id: string }>(
+    'select event_id from ferry.relay_dead_letter where relay = $1 and parked and event_id = any ($2::uuid[])',
+    [relay, eventIds],
   );
   return rows.map((row) => row.event_id);
 }
@@ -79,6 +81,7 @@ async function discardedOfKey(store: Queryable, { sourceTopic, key }: LetterToTe
 interface FactsRow {
   readonly id: string;
   readonly published: boolean;
+  readonly discarded: boolean;
   readonly deadLetterCode: string | null;
   readonly passed: boolean;
 }
@@ -90,7 +93,8 @@ export async function relayFacts(
   letters: readonly LetterToWatch[],
 ): Promise<Map<string, RelayFacts>> {
   const { rows } = await db.query<FactsRow>(
-    `select letter.id, status = 'published' as published, noted.error_code as "deadLetterCode",
+    `select letter.id, status = 'published' as published, coalesce(noted.resolution = 'discarded' and not noted.parked, false) as discarded,
+            case when noted.resolution is distinct from 'discarded' then noted.error_code end as "deadLetterCode",
             coalesce(progress.published_lsn >= letter.told_lsn, false) as passed
      from unnest($2::uuid[], $3::uuid[], $4::pg_lsn[]) as letter (id, event_id, told_lsn)
      cross join lateral ferry.outbox_status(letter.event_id, $1) status

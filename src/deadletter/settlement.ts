@@ -9,9 +9,10 @@ import type { Pool } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { forgetRetries, groupFacts, knowsGroup, tellGroup } from './group-owner.ts';
-import { ownerRelay, relayFacts, tellRelay } from './relay-owner.ts';
+import { ownerRelay, parkedAmong, relayFacts, tellRelay } from './relay-owner.ts';
 import type { DeadLetterState } from './states.ts';
 import {
+  discardedOfRelay,
   forgetSettled,
   type LetterToTell,
   type LetterToWatch,
@@ -83,8 +84,7 @@ export class Settlement {
       this.#measureAtMs = nowMs + MEASURE_MS;
     }
     if (nowMs >= this.#upkeepAtMs) {
-      await forgetSettled(this.#options.pool, KEEP_SETTLED_DAYS, FORGET_AT_ONCE);
-      for (const { pool } of this.#options.databases) await forgetRetries(pool, KEEP_SETTLED_DAYS);
+      await this.#forget();
       this.#upkeepAtMs = nowMs + UPKEEP_MS;
     }
     return TURN_MS;
@@ -153,6 +153,17 @@ export class Settlement {
       }
     }
     return verdicts;
+  }
+
+  async #forget(): Promise<void> {
+    const { pool: store, databases } = this.#options;
+    const discarded = await discardedOfRelay(store, KEEP_SETTLED_DAYS);
+    const parked: string[] = [];
+    for (const { pool, relay } of databases) {
+      if (discarded.length > 0) parked.push(...(await parkedAmong(pool, relay, discarded)));
+      await forgetRetries(pool, KEEP_SETTLED_DAYS);
+    }
+    await forgetSettled(store, KEEP_SETTLED_DAYS, FORGET_AT_ONCE, parked);
   }
 
   async #measure(): Promise<void> {

@@ -92,17 +92,37 @@ export async function settle(
   return rowCount === 1;
 }
 
-/** Forgets what was dealt with that long ago; returns how many letters. Open ones stay, and discarded ones whose owner is still to be told. */
-export async function forgetSettled(db: Queryable, days: number, limit: number): Promise<number> {
+/**
+ * Forgets what was dealt with that long ago; returns how many letters. Open ones stay, discarded ones whose owner is still to be told, and those
+ * of these events: a relay holds them parked still, and is to leave them out one day.
+ */
+export async function forgetSettled(
+  db: Queryable,
+  days: number,
+  limit: number,
+  parked: readonly string[],
+): Promise<number> {
   const { rowCount } = await db.query(
     `delete from ferry.dead_letter where id in (
        select id from ferry.dead_letter
        where state in ('resolved', 'discarded') and state_at < clock_timestamp() - make_interval(days => $1)
          and (state = 'resolved' or told_at is not null or event_id is null)
+         and not (consumer_group is null and state = 'discarded' and event_id = any ($3::uuid[]))
        limit $2)`,
-    [days, limit],
+    [days, limit, parked],
   );
   return rowCount ?? 0;
+}
+
+/** Events of the relay's letters that were discarded that long ago. */
+export async function discardedOfRelay(db: Queryable, days: number): Promise<string[]> {
+  const { rows } = await db.query<{ event_id: string }>(
+    `select event_id from ferry.dead_letter
+     where consumer_group is null and state = 'discarded' and event_id is not null
+       and state_at < clock_timestamp() - make_interval(days => $1)`,
+    [days],
+  );
+  return rows.map((row) => row.event_id);
 }
 
 export interface StoreDepth {

@@ -17,6 +17,8 @@ export interface GroupFacts {
 /** What the relay's database says of an event. */
 export interface RelayFacts {
   readonly published: boolean;
+  /** It was left out when its key was released. */
+  readonly discarded: boolean;
   /** Code under which it is a dead letter of the relay still. */
   readonly deadLetterCode: string | null;
   /** Whether the relay has come past what the letter asked of it. */
@@ -50,7 +52,9 @@ export function groupVerdict({ state, eventId }: WatchedLetter, { outcome, parke
     : { state: 'open', code: 'KEY_PARKED', message: `an earlier event of this key (${parked.behind}) failed again` };
 }
 
-export function relayVerdict({ state }: WatchedLetter, { published, deadLetterCode, passed }: RelayFacts): Verdict {
+export function relayVerdict({ state }: WatchedLetter, facts: RelayFacts): Verdict {
+  const { published, discarded, deadLetterCode, passed } = facts;
+  if (discarded) return state === 'discarded' ? null : { state: 'discarded' };
   if (deadLetterCode === null) return published ? { state: 'resolved' } : null;
   if (state !== 'replaying' || !passed) return null;
   return { state: 'open', code: deadLetterCode, message: 'the relay could not publish it when it was released' };

@@ -4,6 +4,7 @@ import type { Tracer } from '@opentelemetry/api';
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
 import { v7 } from 'uuid';
 import type { Config } from '../config/variables.ts';
+import type { OwnerDatabase } from '../deadletter/settlement.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { parseExactJson } from '../kernel/exact-json.ts';
 import type { PayloadTools } from '../ops/dead-letter-actions.ts';
@@ -23,6 +24,7 @@ import { describeContract } from './openapi.ts';
 import { orderRoutes } from './order-routes.ts';
 import { orderStreamRoutes } from './order-stream-routes.ts';
 import { orderTotalsRoutes } from './order-totals-routes.ts';
+import { parkedKeyRoutes } from './parked-key-routes.ts';
 import { type ProbeDeps, probeRoutes } from './probe-routes.ts';
 import { sendProblem } from './problem.ts';
 import { type ReplayDeps, replayRoutes } from './replay-routes.ts';
@@ -47,6 +49,8 @@ export interface HttpDeps extends Omit<ProbeDeps, 'db'> {
   readonly projections: Projections;
   /** Left out: this process knows no sagas, and has no routes for them. */
   readonly sagas?: SagaDeps;
+  /** Databases in which keys are parked; left out: the main one. */
+  readonly owners?: readonly OwnerDatabase[];
   /** How the payloads of dead letters are read and checked. */
   readonly payloads: PayloadTools;
   readonly replays: ReplayDeps;
@@ -126,6 +130,8 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
   if (deps.sagas !== undefined) await app.register(sagaRoutes(routeDeps, deps.sagas));
   await app.register(deadLetterRoutes(routeDeps, deps.payloads));
   await app.register(replayRoutes(routeDeps, deps.replays));
+  const owners = deps.owners ?? [{ pool: deps.pool, relay: deps.config.RELAY_NAME }];
+  await app.register(parkedKeyRoutes(routeDeps, owners));
   purgeRegularly(app, deps);
   return app;
 }

@@ -1,5 +1,7 @@
 /** What an operator does about keys that a consumer group or a relay has parked: see them, and release them once the cause is mended. */
 import { randomUUID } from 'node:crypto';
+import { discardedOfKey } from '../deadletter/relay-owner.ts';
+import type { OwnerDatabase } from '../deadletter/settlement.ts';
 import { type Actor, recordOperation } from '../domain/audit.ts';
 import { encodeRelease } from '../events/release-message.ts';
 import { FerryError } from '../kernel/errors.ts';
@@ -51,17 +53,53 @@ export async function listParkedKeys(db: Queryable, by: ParkedBy | null): Promis
   return rows.map((row) => ({ ...row, key: textOfKey(row.key) }));
 }
 
+/** As `listParkedKeys`, in each of the databases. */
+export async function listAllParkedKeys(
+  databases: readonly OwnerDatabase[],
+  by: ParkedBy | null,
+): Promise<ParkedKeyFacts[]> {
+  const keys: ParkedKeyFacts[] = [];
+  for (const { pool } of databases) keys.push(...(await listParkedKeys(pool, by)));
+  return keys.sort((a, b) => (a.parkedAt < b.parkedAt ? -1 : 1));
+}
+
+/** As `releaseKey`, in that one of the databases where the key is parked; the dead-letter store is in the first. */
+export async function releaseKeyOf(
+  databases: readonly OwnerDatabase[],
+  actor: Actor,
+  request: ReleaseRequest,
+): Promise<{ eventId: EventId }> {
+  const [store] = databases;
+  const isRelays = request.group === null && store !== undefined;
+  const skip = isRelays ? await discardedOfKey(store.pool, request.topic, bytesOfKey(request.key)) : [];
+  let missing = new FerryError('NOT_FOUND', 'no database is given');
+  for (const { pool } of databases) {
+    try {
+      return await releaseKey(pool, actor, request, skip);
+    } catch (error) {
+      if (!(error instanceof FerryError) || error.code !== 'NOT_FOUND') throw error;
+      missing = error;
+    }
+  }
+  throw missing;
+}
+
 /**
  * Asks for what waits of a key to be applied or published, in order. A group's consumer looks every two seconds, and asking it again changes
  * nothing; a relay does it when it comes to the message in the WAL. Resolves with the event that the key waits behind. Rejects with NOT_FOUND
- * if the key is not parked.
+ * if the key is not parked. `skip`: events that a relay is to leave out, given up before.
  */
-export function releaseKey(pool: Pool, actor: Actor, request: ReleaseRequest): Promise<{ eventId: EventId }> {
+export function releaseKey(
+  pool: Pool,
+  actor: Actor,
+  request: ReleaseRequest,
+  skip: readonly string[] = [],
+): Promise<{ eventId: EventId }> {
   const { topic, discard, reason } = request;
   return transaction(pool, async (tx) => {
     const eventId =
       request.group === null
-        ? await askRelay(tx, actor, request.relay, request)
+        ? await askRelay(tx, actor, request.relay, request, skip)
         : await askConsumer(tx, request.group, request);
     const owner = request.group ?? `relay ${request.relay}`;
     if (eventId === null) {
@@ -98,6 +136,7 @@ async function askRelay(
   { principal: by }: Actor,
   relay: string,
   { topic, key, discard }: ReleaseRequest,
+  givenUp: readonly string[],
 ): Promise<EventId | null> {
   const { rows } = await tx.query<{ event_id: EventId }>(
     `select event_id from ferry.relay_dead_letter where relay = $1 and topic = $2 and key = $3 and parked order by ordinal limit 1`,
@@ -105,7 +144,8 @@ async function askRelay(
   );
   const eventId = rows[0]?.event_id;
   if (eventId === undefined) return null;
-  const body = encodeRelease({ id: randomUUID(), topic, key, by, skip: discard ? [eventId] : [], event: null });
+  const skip = discard ? [...givenUp, eventId] : givenUp;
+  const body = encodeRelease({ id: randomUUID(), topic, key, by, skip, event: null });
   await emitControls(tx, relay, 'release', [body]);
   return eventId;
 }

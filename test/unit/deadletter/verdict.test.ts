@@ -54,12 +54,13 @@ test('of the relay: resolved when it is published and no dead letter any more, o
   const verdict = (facts: Partial<RelayFacts>) =>
     relayVerdict(
       { eventId: EVENT, state: 'replaying' },
-      { published: false, deadLetterCode: null, passed: false, ...facts },
+      { published: false, discarded: false, deadLetterCode: null, passed: false, ...facts },
     );
   assert.equal(verdict({ deadLetterCode: 'SCHEMA_MISMATCH' }), null);
   assert.equal(codeOf(verdict({ deadLetterCode: 'SCHEMA_MISMATCH', passed: true })), 'SCHEMA_MISMATCH');
   assert.equal(codeOf(verdict({ published: true, passed: true })), 'resolved');
   assert.equal(verdict({ passed: true }), null);
+  assert.equal(codeOf(verdict({ discarded: true, passed: true })), 'discarded');
 });
 
 test('no verdict is one that the states do not allow', () => {
