@@ -27,6 +27,7 @@ import { armFailPoint } from './kernel/fail-point.ts';
 import { Scope } from './kernel/scope.ts';
 import { deadLetterKeepers } from './ops/dead-letter-keepers.ts';
 import { kafkaState, registryState } from './ops/part-state.ts';
+import { RetentionKeeper } from './ops/retention-keeper.ts';
 import { databaseOfConsumer, databasesInUse, parseRoles, type Role, relayPart, relaysOf } from './ops/roles.ts';
 import { createEventWriter } from './outbox/event-writer.ts';
 import { migrationSets } from './postgres/migrate.ts';
@@ -236,12 +237,23 @@ function startConsumers(parts: Parts, finished: Promise<void>[]): void {
 /** What looks after the data while the others work; any number of processes may run it. */
 function startOps(parts: Parts): void {
   const { databases, telemetry, pools, scope } = parts;
-  for (const database of databases.keys()) {
+  for (const [database, config] of databases) {
     const logger = telemetry.logger.child({ database });
     const metrics = telemetry.metricsWith({ database });
     const sealer = new AuditSealer({ db: pools.of(database), logger: logger.child({ part: 'audit-sealer' }), metrics });
     scope.defer(`audit sealer of ${database}`, () => sealer.stop());
     sealer.start();
+    if (config.OUTBOX_RETENTION === 0) continue;
+    const keeper = new RetentionKeeper({
+      settings: config,
+      deadLetters: pools.of('main'),
+      daysKept: config.OUTBOX_RETENTION,
+      failPoint: armFailPoint(config.FERRY_FAIL_POINT),
+      logger: logger.child({ part: 'retention' }),
+      metrics,
+    });
+    scope.defer(`retention of ${database}`, () => keeper.stop());
+    keeper.start();
   }
   for (const keeper of deadLetterKeepers({
     ...parts,

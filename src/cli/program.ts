@@ -12,6 +12,7 @@ import { EXIT, EXIT_HELP, exitCodeOf, failureText } from './exit-codes.ts';
 import type { KeysOptions } from './keys-command.ts';
 import type { MigrateOptions } from './migrate-command.ts';
 import type { ReplayOptions } from './replay-command.ts';
+import type { RetentionOptions } from './retention-command.ts';
 import type { SagasOptions } from './sagas-command.ts';
 import type { ServeOptions } from './serve-command.ts';
 import type { StartService } from './service.ts';
@@ -71,7 +72,7 @@ function createProgram({ environment, startService }: CliDependencies, exit: (co
   addEventCommands(command);
   addSagaCommand(command);
   addReplayCommand(command);
-  addAuditCommand(command);
+  addAuditCommands(command);
   command('test', 'run the checks and suites, or one suite: unit, integration, chaos', async () => {
     return (await import('./test-command.ts')).runTests;
   }).argument('[suite-and-files...]', 'suites, and texts that file paths must have in them');
@@ -223,8 +224,8 @@ function addSagaCommand(command: AddCommand): void {
     .option('--reason <text>', 'why: it stands in the saga’s history and in ferry.audit (actions: required)');
 }
 
-/** Who did what, and whether that is still what was written. */
-function addAuditCommand(command: AddCommand): void {
+/** What was done and written, and for how long it is kept. */
+function addAuditCommands(command: AddCommand): void {
   json(
     command<AuditOptions>('audit', 'list who did what and why, or verify that nothing of it was changed', async () => {
       return (await import('./audit-command.ts')).runAudit;
@@ -240,6 +241,16 @@ function addAuditCommand(command: AddCommand): void {
     .addOption(new Option('--before <time>', 'list: RFC 3339').argParser(pointInTime))
     .addOption(new Option('--limit <n>', 'list: most to print').default(50).argParser(wholeNumber(1, 10_000)))
     .option('--head <hash>', 'verify: a head that was printed earlier, which must be in the chain');
+  json(
+    command<RetentionOptions>('retention', 'drop the days of the outbox that nothing needs any more', async () => {
+      return (await import('./retention-command.ts')).runRetentionCommand;
+    }),
+  )
+    .addOption(new Option('--database <name>', 'whose outbox').choices(DATABASE_NAMES).default('main'))
+    .option('--dry-run', 'only say what would be dropped, and why the rest is kept')
+    .addOption(
+      new Option('--days <n>', 'days that are kept (default: OUTBOX_RETENTION)').argParser(wholeNumber(1, 3_660)),
+    );
 }
 
 /** Rows of the outbox once more. */

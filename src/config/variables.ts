@@ -183,6 +183,13 @@ export const VARIABLES = {
     unit: 'bytes',
   }),
 
+  // --- retention
+  OUTBOX_RETENTION: integer(30, 0, 3_660, {
+    description:
+      'How long rows of the outbox are kept at least; then a day is dropped as soon as nothing needs it. 0: for ever.',
+    unit: 'days',
+  }),
+
   // --- consumers
   INBOX_RETENTION_DAYS: integer(30, 1, 3_660, {
     description:

@@ -55,11 +55,21 @@ export const REPLAY_FAIL_POINTS = [
   'after-replay-commit',
 ] as const;
 
+export const RETENTION_FAIL_POINTS = [
+  /** A day is noted to be taken out of the outbox, and still attached. */
+  'retention-noted',
+  /** It is detached, and nobody knows since when. */
+  'retention-detached',
+  /** Everything in it is known to be published, and it is not dropped. */
+  'retention-published',
+] as const;
+
 export const FAIL_POINTS = [
   ...RELAY_FAIL_POINTS,
   ...CONSUMER_FAIL_POINTS,
   ...DEAD_LETTER_FAIL_POINTS,
   ...REPLAY_FAIL_POINTS,
+  ...RETENTION_FAIL_POINTS,
 ] as const;
 export type FailPointName = (typeof FAIL_POINTS)[number];
 

@@ -10,7 +10,7 @@ import { parseLsn } from '../kernel/lsn.ts';
 import { readEventTopics } from '../outbox/event-topics.ts';
 import type { Pool } from '../postgres/connection.ts';
 import { countIntegrity, type IntegrityReport, type LedgerRow, type PublishedRecord } from './integrity.ts';
-import { readLedger } from './ledger.ts';
+import { readLedger, readRetired } from './ledger.ts';
 
 export interface CountSources {
   /** Of the databases whose outboxes are counted, together: the topics may hold nothing but what is in one of them. */
@@ -46,10 +46,12 @@ async function* readLedgers(outboxes: readonly Pool[]): AsyncGenerator<LedgerRow
   for (const pool of outboxes) yield* readLedger(pool);
 }
 
+/** Begins when the ledger has been read, so that a day which went after that is known to have gone. */
 async function* readRecords(
-  { log, decoder }: Pick<CountSources, 'log' | 'decoder'>,
+  { log, decoder, outboxes }: Pick<CountSources, 'log' | 'decoder' | 'outboxes'>,
   ranges: readonly PartitionRange[],
 ): AsyncGenerator<PublishedRecord> {
+  const isRetired = await readRetired(outboxes);
   for (const range of ranges) {
     const deadLetter = range.topic.endsWith('.dlq');
     for await (const record of log.read(range, READ_TIMEOUT_MS)) {
@@ -64,6 +66,7 @@ async function* readRecords(
         replayed: record.headers[HEADER.replayId] !== undefined,
         release: releaseOf(record),
         decoded: deadLetter || (await decodes(decoder, record.value)),
+        retired: isRetired(record.headers[HEADER.id] ?? ''),
       };
     }
   }

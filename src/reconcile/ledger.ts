@@ -1,4 +1,4 @@
-/** Reads the outbox as a ledger: a few thousand rows at a time, in one snapshot. */
+/** Reads the outbox as a ledger: a few thousand rows at a time, in one snapshot; and which of its days have gone. */
 import type { Pool } from '../postgres/connection.ts';
 import type { LedgerRow } from './integrity.ts';
 
@@ -27,4 +27,19 @@ export async function* readLedger(pool: Pool): AsyncGenerator<LedgerRow> {
   } finally {
     client.release(failed); // a connection in an unfinished transaction is not handed out again
   }
+}
+
+/**
+ * Whether an event's day was taken out of the outbox, or is about to be, in the database that it may be of: days go from each by themselves, so
+ * where any of them has let go of a day, a record without a row says nothing. UUIDs in lower case sort as text.
+ */
+export async function readRetired(outboxes: readonly Pool[]): Promise<(id: string) => boolean> {
+  const ranges: Array<{ first: string; end: string }> = [];
+  for (const pool of outboxes) {
+    const { rows } = await pool.query<{ first: string; end: string }>(
+      'select first_id::text as first, end_id::text as end from ferry.outbox_retired',
+    );
+    ranges.push(...rows);
+  }
+  return (id) => ranges.some(({ first, end }) => id >= first && id < end);
 }

@@ -105,12 +105,22 @@ export async function readAllRows(client: Queryable): Promise<void> {
   await client.query('set row_security = off');
 }
 
+/** Whether the event is in the outbox, or was in a day of it that retention has taken out. */
 export async function isEventPresent(client: Queryable, eventId: string): Promise<boolean> {
   const { rows } = await client.query<{ present: boolean }>(
-    'select exists (select 1 from ferry.outbox where id = $1) as present',
+    `select exists (select 1 from ferry.outbox where id = $1)
+         or exists (select 1 from ferry.outbox_retired where $1 >= first_id and $1 < end_id) as present`,
     [eventId],
   );
   return rows[0]?.present === true;
+}
+
+/** A day that retention is taking out and may yet put back; null: the outbox is all there. */
+export async function findDayBeingRetired(client: Queryable): Promise<string | null> {
+  const { rows } = await client.query<{ day: string }>(
+    'select day::text from ferry.outbox_retired where dropped_at is null order by day limit 1',
+  );
+  return rows[0]?.day ?? null;
 }
 
 /** Tells ferry.outbox_status that every transaction visible in `snapshot` is published. */

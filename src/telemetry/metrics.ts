@@ -76,6 +76,9 @@ export interface Metrics {
   readonly auditUnlinked: Gauge;
   /** Links of the audit's chain; it only grows. */
   readonly auditPosition: Gauge;
+  /** Days of the outbox that are older than its retention and still needed; `reason` is one of retention's. */
+  readonly outboxDaysKept: Gauge<{ reason: string }>;
+  readonly outboxDaysDroppedTotal: Counter;
   readonly httpRequestDurationSeconds: Histogram<{
     method: string;
     route: string;
@@ -189,6 +192,8 @@ export function createMetrics(meter: Meter, labels: Attributes = {}): Metrics {
     sagasWaiting: gauge('ferry_sagas_waiting', '{saga}', 'Sagas that wait for an operator'),
     auditUnlinked: gauge('ferry_audit_unlinked', '{row}', 'Audit rows that are not in the chain yet'),
     auditPosition: gauge('ferry_audit_position', '{link}', 'Length of the audit’s chain; it only grows'),
+    outboxDaysKept: gauge('ferry_outbox_days_kept', '{day}', 'Days of the outbox kept beyond the retention, by reason'),
+    outboxDaysDroppedTotal: counter('ferry_outbox_days_dropped_total', '{day}', 'Days dropped from the outbox'),
     httpRequestDurationSeconds: duration('ferry_http_request_duration_seconds', 'HTTP requests by route template'),
   };
 }
