@@ -3,6 +3,7 @@
  * stops them in reverse.
  */
 import { AuditSealer } from './audit/sealer.ts';
+import { recordSource } from './cli/record-source.ts';
 import type { RunningService } from './cli/service.ts';
 import { type DatabaseConfig, type DatabaseName, type Databases, databaseOf, databasesOf } from './config/databases.ts';
 import { eventTiers } from './config/tiers.ts';
@@ -243,11 +244,9 @@ function startOps(parts: Parts): void {
     const sealer = new AuditSealer({ db: pools.of(database), logger: logger.child({ part: 'audit-sealer' }), metrics });
     scope.defer(`audit sealer of ${database}`, () => sealer.stop());
     sealer.start();
-    if (config.OUTBOX_RETENTION === 0) continue;
     const keeper = new RetentionKeeper({
       settings: config,
       deadLetters: pools.of('main'),
-      daysKept: config.OUTBOX_RETENTION,
       failPoint: armFailPoint(config.FERRY_FAIL_POINT),
       logger: logger.child({ part: 'retention' }),
       metrics,
@@ -345,6 +344,11 @@ async function createApi(parts: Parts, probes: ProbeSources): Promise<HttpServer
     payloads: {
       views: new PayloadViews({ store, decoder: createDecoder({ store }), naming: config.SUBJECT_NAMING }),
       encoder: encoderOf(parts),
+    },
+    lineage: {
+      databases: [...databases].map(([name, { RELAY_NAME: relay }]) => ({ name, db: pools.of(name), relay })),
+      routes,
+      records: recordSource(config),
     },
     replays: {
       routes,

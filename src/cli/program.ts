@@ -220,11 +220,11 @@ function addSagaCommand(command: AddCommand): void {
     .addOption(new Option('--started-after <time>', 'list: RFC 3339').argParser(pointInTime))
     .addOption(new Option('--started-before <time>', 'list: RFC 3339').argParser(pointInTime))
     .addOption(new Option('--limit <n>', 'list: most to print').default(50).argParser(wholeNumber(1, 10_000)))
-    .option('--offsets', 'show: find the records in Kafka too, which reads the partitions of the saga’s key')
+    .option('--offsets', 'show: find the records in Kafka too')
     .option('--reason <text>', 'why: it stands in the saga’s history and in ferry.audit (actions: required)');
 }
 
-/** What was done and written, and for how long it is kept. */
+/** What was done and written, where it is, and for how long it is kept. */
 function addAuditCommands(command: AddCommand): void {
   json(
     command<AuditOptions>('audit', 'list who did what and why, or verify that nothing of it was changed', async () => {
@@ -241,6 +241,11 @@ function addAuditCommands(command: AddCommand): void {
     .addOption(new Option('--before <time>', 'list: RFC 3339').argParser(pointInTime))
     .addOption(new Option('--limit <n>', 'list: most to print').default(50).argParser(wholeNumber(1, 10_000)))
     .option('--head <hash>', 'verify: a head that was printed earlier, which must be in the chain');
+  json(
+    command('trace', 'follow one event: row, record, consumers, dead letters, replays, saga', async () => {
+      return (await import('./trace-command.ts')).runTrace;
+    }),
+  ).argument('<event-id>', 'the event');
   json(
     command<RetentionOptions>('retention', 'drop the days of the outbox that nothing needs any more', async () => {
       return (await import('./retention-command.ts')).runRetentionCommand;

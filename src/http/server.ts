@@ -8,6 +8,7 @@ import type { OwnerDatabase } from '../deadletter/settlement.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { parseExactJson } from '../kernel/exact-json.ts';
 import type { PayloadTools } from '../ops/dead-letter-actions.ts';
+import type { LineageSources } from '../ops/lineage.ts';
 import type { EventWriter } from '../outbox/event-writer.ts';
 import type { Pool } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -20,6 +21,7 @@ import { deadLetterRoutes } from './dead-letter-routes.ts';
 import { eventRoutes } from './event-routes.ts';
 import { idempotencyKeyOf } from './idempotency.ts';
 import { purgeExpired, sharedSecret } from './idempotency-store.ts';
+import { lineageRoutes } from './lineage-routes.ts';
 import { describeContract } from './openapi.ts';
 import { orderRoutes } from './order-routes.ts';
 import { orderStreamRoutes } from './order-stream-routes.ts';
@@ -47,6 +49,8 @@ export interface HttpDeps extends Omit<ProbeDeps, 'db'> {
   /** The participant in whose own database events of an aggregatetype are written, and nowhere else; null: it is the main one. */
   readonly ownerOf?: (aggregateType: string) => string | null;
   readonly projections: Projections;
+  /** By what the way of an event is put together. */
+  readonly lineage: LineageSources;
   /** Left out: this process knows no sagas, and has no routes for them. */
   readonly sagas?: SagaDeps;
   /** Databases in which keys are parked; left out: the main one. */
@@ -120,6 +124,7 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
   await app.register(contractRoute);
   await app.register(eventRoutes(routeDeps));
   await app.register(auditRoutes(routeDeps));
+  await app.register(lineageRoutes(deps.lineage));
   if (deps.modules.includes('commerce')) {
     await app.register(orderRoutes(routeDeps));
     await app.register(customerRoutes(routeDeps));

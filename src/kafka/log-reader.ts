@@ -72,6 +72,12 @@ export class LogReader {
     });
   }
 
+  /** Offset of the partition's first record with this timestamp or a later one; null if it has none. By the broker's index of times. */
+  async offsetSince(topic: string, partition: number, timestampMs: number): Promise<bigint | null> {
+    const offset = (await this.#offsets(topic, [partition], timestampMs, READ_COMMITTED)).get(partition);
+    return offset === undefined || offset < 0n ? null : offset;
+  }
+
   /**
    * The committed records of a range, in order. Waits for transactions that are still open below `to`; rejects with a DeadlineError when
    * nothing more could be read for `timeoutMs`: never a short read that looks whole.

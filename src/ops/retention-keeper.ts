@@ -1,4 +1,5 @@
 /** Runs retention by itself, once an hour; any number of processes may: one of them works, the others look again an hour later. */
+import type { Config } from '../config/variables.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
 import { Poller } from '../kernel/poller.ts';
@@ -10,9 +11,8 @@ import { type DayReport, runRetention } from './retention.ts';
 import { HOLD_REASONS } from './retention-holds.ts';
 
 export interface RetentionKeeperOptions {
-  readonly settings: ConnectionSettings;
+  readonly settings: ConnectionSettings & Pick<Config, 'OUTBOX_RETENTION'>;
   readonly deadLetters: Queryable;
-  readonly daysKept: number;
   readonly failPoint: FailPoint;
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, 'outboxDaysKept' | 'outboxDaysDroppedTotal'>;
@@ -35,7 +35,9 @@ export class RetentionKeeper extends Poller {
   }
 
   async #turn(signal: AbortSignal): Promise<number> {
-    const { settings, deadLetters, daysKept, failPoint, metrics, intervalMs = HOUR_MS } = this.#options;
+    const { settings, deadLetters, failPoint, metrics, intervalMs = HOUR_MS } = this.#options;
+    const daysKept = settings.OUTBOX_RETENTION;
+    if (daysKept === 0) return intervalMs; // everything is kept
     const db = await SerialClient.connect(settings, 'ferry-retention', () => {});
     try {
       const onDay = (report: DayReport) => this.#tell(report);

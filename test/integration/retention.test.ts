@@ -299,7 +299,6 @@ describe('with a relay', () => {
     const keeper = new RetentionKeeper({
       settings: lab.config,
       deadLetters: db,
-      daysKept: 30,
       failPoint: noFailPoints,
       logger: quiet.logger,
       metrics,

@@ -6,6 +6,7 @@ import { fulfilment } from '../../src/domain/commerce/fulfilment.ts';
 import type { EventEncoder } from '../../src/events/encoder.ts';
 import { TopicRoutes } from '../../src/events/routes.ts';
 import { createHttpServer, type HttpDeps } from '../../src/http/server.ts';
+import type { RecordSource } from '../../src/ops/lineage.ts';
 import { createEventWriter } from '../../src/outbox/event-writer.ts';
 import { createPool } from '../../src/postgres/connection.ts';
 import { createDecoder } from '../../src/registry/decoder.ts';
@@ -46,6 +47,11 @@ export async function testServer(options: TestServerOptions): Promise<FastifyIns
       encoder: options.encoder,
     },
     sagas: { engine: new SagaEngine({ ...quiet, sagas: [fulfilment] }), routes },
+    lineage: {
+      databases: [{ name: 'main', db: pool, relay: options.relayName ?? 'main' }],
+      routes,
+      records: noRecords,
+    },
     replays: { routes, topicPrefix: options.topicPrefix ?? '', groupsOf: async () => new Map() },
     tracer: trace.getTracer('test'),
     metrics: { httpRequestDurationSeconds: { record: () => {} } },
@@ -65,6 +71,12 @@ const NO_SCHEMAS = new SchemaStore({
   schemaById: async () => null,
   subjectsOfId: async () => [],
 });
+
+/** Knows no record: overridden where it matters. */
+const noRecords: RecordSource = {
+  find: async () => ({ record: null, notFound: 'nobody looked' }),
+  versionOf: async () => null,
+};
 
 /** Takes every event without looking: for tests that are not about schemas. */
 export const blindEncoder: EventEncoder = {

@@ -1,9 +1,9 @@
 /** What the demo proves, and the way of one event through all the parts. */
 import type { DatabaseName, Databases } from '../../config/databases.ts';
 import type { Config } from '../../config/variables.ts';
-import { HEADER } from '../../events/record.ts';
 import { topicRoutes } from '../../events/routes.ts';
 import { sleep } from '../../kernel/deadline.ts';
+import { findRecords } from '../../ops/record-finder.ts';
 import type { Pool } from '../../postgres/connection.ts';
 import type { Pools } from '../../postgres/pools.ts';
 import { countEvents } from '../../reconcile/count.ts';
@@ -11,8 +11,6 @@ import type { IntegrityReport } from '../../reconcile/integrity.ts';
 import type { EventLog } from '../event-log.ts';
 import { readSlotStatus } from '../relay-status.ts';
 import { describeRecord, type ShownEvent } from '../tail-command.ts';
-
-const READ_TIMEOUT_MS = 60_000;
 
 /** A database's outbox, and the relay that publishes it. */
 export interface Outbox {
@@ -81,17 +79,16 @@ export async function traceEvent(
   config: Config,
   eventId: string,
 ): Promise<EventPath | null> {
-  const { rows } = await pool.query<EventPath['outbox'] & { aggregateType: string }>(
-    `select id, seq::text, tx::text as transaction, recorded_at as "recordedAt", aggregatetype as "aggregateType"
+  const { rows } = await pool.query<EventPath['outbox'] & { aggregateType: string; key: string }>(
+    `select id, seq::text, tx::text as transaction, recorded_at as "recordedAt", aggregatetype as "aggregateType", aggregateid as key
        from ferry.outbox where id = $1`,
     [eventId],
   );
   const row = rows[0];
   if (row === undefined) return null;
-  const topic = topicRoutes(config).topicOf(row.aggregateType);
-  for await (const record of events.log.readAll([topic], READ_TIMEOUT_MS)) {
-    if (record.headers[HEADER.id] === eventId)
-      return { outbox: row, record: await describeRecord(record, events.decoder) };
-  }
-  return null;
+  const { aggregateType, key, ...outbox } = row;
+  const topic = topicRoutes(config).topicOf(aggregateType);
+  const { records } = await findRecords(events, [{ id: eventId, topic, key, sinceMs: Date.parse(row.recordedAt) }]);
+  const record = records.get(eventId);
+  return record === undefined ? null : { outbox, record: await describeRecord(record, events.decoder) };
 }
