@@ -1,6 +1,6 @@
 /**
- * How much an event type matters, in one place: what becomes of one that cannot be published, how often a consumer tries one that it
- * cannot apply, and how long its row is kept. A type belongs to a tier (EVENT_TIERS), and a tier means what the table says, unless TIERS changes it.
+ * How much an event type matters, in one place: what becomes of one that cannot be published, and how often a consumer tries one that it
+ * cannot apply. A type belongs to a tier (EVENT_TIERS), and a tier means what the table says, unless TIERS changes it.
  */
 import { FerryError } from '../kernel/errors.ts';
 import { parsePairs } from './load.ts';
@@ -17,16 +17,17 @@ export interface Tier {
   readonly poison: PoisonPolicy;
   /** Tries of a consumer's handler before it sets the event aside, the first included. */
   readonly tries: number;
-  readonly retentionDays: number;
 }
 
 const TIERS = {
-  critical: { poison: 'park', tries: 10, retentionDays: 90 },
-  standard: { poison: 'park', tries: 3, retentionDays: 30 },
-  'best-effort': { poison: 'dead-letter', tries: 1, retentionDays: 7 },
+  critical: { poison: 'park', tries: 10 },
+  standard: { poison: 'park', tries: 3 },
+  'best-effort': { poison: 'dead-letter', tries: 1 },
 } as const satisfies Record<string, Tier>;
 
 export type TierName = keyof typeof TIERS;
+
+const MAX_TRIES = 100;
 
 /** Of every type that is not listed. */
 const DEFAULT: TierName = 'standard';
@@ -42,8 +43,14 @@ export class EventTiers {
 
   /** The type's own entry, else that of its namespace (`commerce.*`), else the default's. */
   of(type: string): Tier {
+    return this.listed(type) ?? this.#tiers[DEFAULT];
+  }
+
+  /** As `of`; null for a type of which the configuration says nothing. */
+  listed(type: string): Tier | null {
     const namespace = type.slice(0, Math.max(0, type.lastIndexOf('.')));
-    return this.#tiers[this.#byType.get(type) ?? this.#byType.get(`${namespace}.*`) ?? DEFAULT];
+    const name = this.#byType.get(type) ?? this.#byType.get(`${namespace}.*`);
+    return name === undefined ? null : this.#tiers[name];
   }
 
   tier(name: TierName): Tier {
@@ -78,12 +85,11 @@ function change(place: string, what: string, value: string): Partial<Tier> {
     if (poison === undefined) throw invalid('TIERS', `${place}=${value}`, `one of ${POISON_POLICIES.join(', ')}`);
     return { poison };
   }
-  const limit = what === 'tries' ? 100 : what === 'retention-days' ? 3_660 : 0;
-  if (limit === 0) throw invalid('TIERS', place, 'poison, tries or retention-days of a tier');
-  const number = Number(value);
-  if (!Number.isInteger(number) || number < 1 || number > limit)
-    throw invalid('TIERS', `${place}=${value}`, `a whole number from 1 to ${limit}`);
-  return what === 'tries' ? { tries: number } : { retentionDays: number };
+  if (what !== 'tries') throw invalid('TIERS', place, 'poison or tries of a tier');
+  const tries = Number(value);
+  if (!Number.isInteger(tries) || tries < 1 || tries > MAX_TRIES)
+    throw invalid('TIERS', `${place}=${value}`, `a whole number from 1 to ${MAX_TRIES}`);
+  return { tries };
 }
 
 function invalid(variable: 'TIERS' | 'EVENT_TIERS', got: string, takes: string): FerryError {

@@ -1,6 +1,7 @@
 /** The consumer kit's front door: everything a service needs to consume events from an environment and a few handlers. */
 import { metrics, trace } from '@opentelemetry/api';
 import { loadConfig } from '../config/load.ts';
+import { eventTiers } from '../config/tiers.ts';
 import type { Config, VariableName } from '../config/variables.ts';
 import type { EventPayloads } from '../events/generated/payloads.ts';
 import { kafkaOptions } from '../kafka/client.ts';
@@ -57,7 +58,8 @@ export function consume<M extends object = EventPayloads>(options: ConsumeOption
   const kafka = kafkaOptions(config, `ferry-${group}`, logger);
   const registry = createRegistryClient({ url: requireVariable(config, 'SCHEMA_REGISTRY_URL') });
   if (own === undefined) requireVariable(config, 'DATABASE_URL');
-  const { concurrency, handlerTimeoutMs } = { ...CONSUMER_DEFAULTS, ...settings };
+  const { concurrency, handlerTimeoutMs, retry } = { ...CONSUMER_DEFAULTS, ...settings };
+  const tiers = eventTiers(config);
   const limits = { max: concurrency + EXTRA_CONNECTIONS, statementTimeoutMs: handlerTimeoutMs + TIMEOUT_MARGIN_MS };
   const pool = own ?? createPool(config, `ferry-${group}`, limits);
   const consumer = new EventConsumer({
@@ -77,6 +79,7 @@ export function consume<M extends object = EventPayloads>(options: ConsumeOption
       inboxRetentionDays: config.INBOX_RETENTION_DAYS,
       sessionTimeoutMs: config.CONSUMER_SESSION_TIMEOUT_MS,
       ...settings,
+      retry: { triesOf: (type) => tiers.listed(type)?.tries ?? null, ...retry },
     },
   });
   consumer.start();

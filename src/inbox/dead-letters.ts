@@ -9,6 +9,7 @@ import { type AppendedRecord, type LogPosition, recordBytes, TopicWriter } from 
 import { identityOf } from './consumed-event.ts';
 import type { Failure } from './failure.ts';
 import type { InboxEntry, ParkedKey } from './inbox-store.ts';
+import { type RetryPolicy, triesOf } from './retry-policy.ts';
 
 export interface DeadLetter {
   readonly record: LogRecord;
@@ -36,7 +37,7 @@ export interface DeadLettersOptions {
   readonly kafka: KafkaOptions;
   readonly topics: TopicSettings;
   readonly group: string;
-  readonly maxTries: number;
+  readonly retry: RetryPolicy;
   /** Largest record that the dead-letter topic takes. */
   readonly maxRecordBytes: number;
 }
@@ -91,7 +92,7 @@ export class DeadLetters {
     const cause = {
       ...failure,
       retryCount: retries,
-      maxRetries: this.#options.maxTries - 1,
+      maxRetries: triesOf(this.#options.retry, record.headers.ce_type ?? '') - 1,
       firstFailedAt: new Date(firstFailedAtMs).toISOString(),
       failedAt: new Date().toISOString(),
       replayable,

@@ -24,9 +24,10 @@ import { Horizon } from './horizon.ts';
 import { releasedKeys } from './inbox-store.ts';
 import type { Work } from './key-scheduler.ts';
 import { PoisonDesk, type PoisonPolicy } from './poison.ts';
-import { Processor, type RetryPolicy } from './processor.ts';
+import { Processor } from './processor.ts';
 import { Releaser } from './releaser.ts';
 import { Retrier } from './retrier.ts';
+import type { RetryPolicy } from './retry-policy.ts';
 import { openRetries } from './retry-store.ts';
 import { SetAsideEvents } from './set-aside-events.ts';
 
@@ -140,7 +141,7 @@ export class EventConsumer implements RecordIntake {
       kafka,
       group,
       topics: options.topicSettings,
-      maxTries: retry.maxTries,
+      retry,
       maxRecordBytes: MAX_DEAD_LETTER_BYTES,
     });
     const horizon = new Horizon(pool);

@@ -15,14 +15,8 @@ import { type AnyHandler, readerOf } from './handler.ts';
 import type { Horizon } from './horizon.ts';
 import type { KeyQueue, QueuedRecord, Work } from './key-scheduler.ts';
 import type { PoisonDesk, PoisonRecord } from './poison.ts';
+import { type RetryPolicy, triesOf } from './retry-policy.ts';
 import { inOrderOf, queuesById, standsBehind, withoutOvertaking } from './work-order.ts';
-
-export interface RetryPolicy {
-  /** Tries of one event in all, before it is dead-lettered. */
-  readonly maxTries: number;
-  readonly baseMs: number;
-  readonly maxMs: number;
-}
 
 export interface ProcessorOptions {
   readonly group: string;
@@ -172,7 +166,8 @@ export class Processor {
     const [only, ...others] = suspects;
     if (only === undefined || others.length > 0) return undone;
     const { queued, event } = only;
-    const last = failure.kind === 'permanent' || failure.kind === 'away' || queued.failures + 1 >= retry.maxTries;
+    const last =
+      failure.kind === 'permanent' || failure.kind === 'away' || queued.failures + 1 >= triesOf(retry, event.type);
     if (last && standsBehind(queued, undone)) return undone; // it has its last try when those before it are done
     queued.failures += 1;
     if (queued.firstFailedAtMs === 0) queued.firstFailedAtMs = Date.now();

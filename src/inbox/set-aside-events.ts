@@ -5,7 +5,7 @@ import type { ResolvingDecoder } from '../registry/decoder.ts';
 import type { Applier, Claim } from './applier.ts';
 import { isUnreadable, readEvent } from './consumed-event.ts';
 import { type AnyHandler, readerOf } from './handler.ts';
-import type { RetryPolicy } from './processor.ts';
+import { type RetryPolicy, triesOf } from './retry-policy.ts';
 
 /** Why an event was not applied. `away`: a part of ours, or this member, is going away; nothing is said about the event. */
 export type Obstacle =
@@ -46,7 +46,7 @@ export class SetAsideEvents {
       if (outcome.kind === 'applied') return { kind: 'settled' };
       if (outcome.kind !== 'failed' || signal.aborted) return { kind: 'away' };
       const { kind, code, message } = outcome.failure;
-      if (kind === 'permanent' || attempt >= retry.maxTries) return { kind: 'failed', code, message };
+      if (kind === 'permanent' || attempt >= triesOf(retry, event.type)) return { kind: 'failed', code, message };
       await sleep(backoffMs(attempt - 1, retry.baseMs, retry.maxMs), signal);
     }
   }

@@ -210,7 +210,11 @@ describe('a parked key', { concurrency: 6 }, () => {
     const [late] = await lab.records();
     assert.ok(late !== undefined);
     const letters = { kafka: lab.kafka, group: lab.group, topics: { partitions: 1, replicationFactor: 1 } };
-    const deadLetters = new DeadLetters({ ...letters, maxTries: 1, maxRecordBytes: 1_000_000 });
+    const deadLetters = new DeadLetters({
+      ...letters,
+      retry: { maxTries: 1, baseMs: 1, maxMs: 1 },
+      maxRecordBytes: 1_000_000,
+    });
     const desk = new PoisonDesk({
       ...{ pool: lab.pool, group: lab.group, policy: 'park', deadLetters, metrics: quiet.metrics },
       horizon: new Horizon(lab.pool),

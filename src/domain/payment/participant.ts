@@ -1,7 +1,7 @@
 /** Payment as a participant: its commands, and what it answers. */
 import type { CapturePayment, RefundPayment } from '../../events/generated/payloads.ts';
 import { NonRetryableError } from '../../inbox/failure.ts';
-import type { RetryPolicy } from '../../inbox/processor.ts';
+import type { RetryPolicy } from '../../inbox/retry-policy.ts';
 import { CURRENCIES, formatAmount, parseAmount } from '../commerce/money.ts';
 import { isRefusedOnPurpose } from '../injected-refusal.ts';
 import {

@@ -17,12 +17,13 @@ describe('tiers', () => {
     assert.equal(both.of('commerce.OrderPlaced').tries, 10);
     assert.equal(both.of('commerce.sub.Type').poison, 'park');
     assert.equal(both.of('').poison, 'park');
+    assert.deepEqual([both.listed('commerce.X')?.tries, both.listed('shop.X')], [1, null]);
   });
 
   test('a tier can be made to mean something else, in part', () => {
-    const changed = tiers('a.B=critical', 'critical.poison=halt, critical.tries=4,best-effort.retention-days=1');
-    assert.deepEqual(changed.of('a.B'), { poison: 'halt', tries: 4, retentionDays: 90 });
-    assert.deepEqual(changed.tier('best-effort'), { poison: 'dead-letter', tries: 1, retentionDays: 1 });
+    const changed = tiers('a.B=critical', 'critical.poison=halt, critical.tries=4,best-effort.tries=2');
+    assert.deepEqual(changed.of('a.B'), { poison: 'halt', tries: 4 });
+    assert.deepEqual(changed.tier('best-effort'), { poison: 'dead-letter', tries: 2 });
     assert.equal(tiers('a.B=critical').of('a.B').poison, 'park', 'another configuration is not touched');
   });
 
@@ -32,9 +33,9 @@ describe('tiers', () => {
     ['', 'urgent.poison=park', /TIERS has "urgent.poison"; it takes a tier/],
     ['', 'critical.poison=drop', /TIERS has "critical.poison=drop"; it takes one of park, dead-letter, halt/],
     ['', 'critical.tries=0', /a whole number from 1 to 100/],
-    ['', 'critical.retention-days=1.5', /a whole number from 1 to 3660/],
-    ['', 'critical=park', /poison, tries or retention-days/],
-    ['', 'critical.colour=red', /poison, tries or retention-days/],
+    ['', 'critical.tries=1.5', /a whole number from 1 to 100/],
+    ['', 'critical=park', /poison or tries/],
+    ['', 'critical.colour=red', /poison or tries/],
     ['toString=constructor', '', /EVENT_TIERS/],
   ] as const) {
     test(`${eventTiersText}${tiersText} is refused with what it takes`, () => {

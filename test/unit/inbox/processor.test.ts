@@ -11,6 +11,7 @@ import { type Failure, NonRetryableError } from '../../../src/inbox/failure.ts';
 import { KeyScheduler, type QueuedRecord, queuedRecord, type Work } from '../../../src/inbox/key-scheduler.ts';
 import { Processor, type ProcessorOptions } from '../../../src/inbox/processor.ts';
 import { PutBackEvents } from '../../../src/inbox/put-back.ts';
+import type { RetryPolicy } from '../../../src/inbox/retry-policy.ts';
 import type { LogRecord } from '../../../src/kafka/log-reader.ts';
 import { FerryError } from '../../../src/kernel/errors.ts';
 import type { ResolvingDecoder } from '../../../src/registry/decoder.ts';
@@ -72,7 +73,10 @@ class Bench {
   poisonFails = false;
   keyStillParked = true;
 
-  constructor(answer: Answer = (deliveries) => ({ kind: 'applied', applied: deliveries.length, putBack: [] })) {
+  constructor(
+    answer: Answer = (deliveries) => ({ kind: 'applied', applied: deliveries.length, putBack: [] }),
+    retry: RetryPolicy = RETRY,
+  ) {
     const poison: ProcessorOptions['poison'] = {
       deadLetter: async (poisoned) => {
         if (this.poisonFails) throw new Error('Kafka is away');
@@ -104,7 +108,7 @@ class Bench {
           this.forgotten += 1;
         },
       },
-      retry: RETRY,
+      retry,
     });
   }
 }
@@ -161,6 +165,13 @@ describe('a piece of work', () => {
 });
 
 describe('an event that fails', () => {
+  test('of a type with a number of tries of its own is dead-lettered after so many', async () => {
+    const bench = new Bench(failing('transient', first), { ...RETRY, triesOf: () => 1 });
+    const work = workOf(record('a'));
+    await bench.processor.process(work);
+    assert.deepEqual(bench.deadLettered, work.records);
+  });
+
   test('is tried alone after a pause, and dead-lettered at its last try', async () => {
     const bench = new Bench(failing('transient', first));
     const work = workOf(record('a'));
