@@ -2,7 +2,6 @@
  * The composition root: the one place that knows all modules. Makes what the configured roles need, wires the ports, starts them, and
  * stops them in reverse.
  */
-import { AuditSealer } from './audit/sealer.ts';
 import { recordSource } from './cli/record-source.ts';
 import type { RunningService } from './cli/service.ts';
 import { type DatabaseConfig, type DatabaseName, type Databases, databaseOf, databasesOf } from './config/databases.ts';
@@ -10,7 +9,13 @@ import { eventTiers } from './config/tiers.ts';
 import type { Config } from './config/variables.ts';
 import { PayloadViews } from './deadletter/payload-views.ts';
 import type { OwnerDatabase } from './deadletter/settlement.ts';
-import { ANSWERS, CONSUMER_ROLES, commerceConsumers, connectionsOf } from './domain/commerce/consumers.ts';
+import {
+  ANSWERS,
+  CONSUMER_ROLES,
+  commerceConsumers,
+  connectionsOf,
+  type Running,
+} from './domain/commerce/consumers.ts';
 import { fulfilment } from './domain/commerce/fulfilment.ts';
 import { ordersPerCustomerSource } from './domain/commerce/orders-per-customer.ts';
 import type { EventEncoder } from './events/encoder.ts';
@@ -26,9 +31,9 @@ import { groupsOfTopics } from './kafka/topic-groups.ts';
 import { FerryError } from './kernel/errors.ts';
 import { armFailPoint } from './kernel/fail-point.ts';
 import { Scope } from './kernel/scope.ts';
+import { databaseKeepers } from './ops/database-keepers.ts';
 import { deadLetterKeepers } from './ops/dead-letter-keepers.ts';
 import { kafkaState, registryState } from './ops/part-state.ts';
-import { RetentionKeeper } from './ops/retention-keeper.ts';
 import { databaseOfConsumer, databasesInUse, parseRoles, type Role, relayPart, relaysOf } from './ops/roles.ts';
 import { createEventWriter } from './outbox/event-writer.ts';
 import { migrationSets } from './postgres/migrate.ts';
@@ -238,35 +243,17 @@ function startConsumers(parts: Parts, finished: Promise<void>[]): void {
 /** What looks after the data while the others work; any number of processes may run it. */
 function startOps(parts: Parts): void {
   const { databases, telemetry, pools, scope } = parts;
+  const keepers: Running[] = [
+    ...deadLetterKeepers({ ...parts, ...telemetry, databases: ownersIn(parts), decoder: createDecoder(parts) }),
+  ];
   for (const [database, config] of databases) {
-    const logger = telemetry.logger.child({ database });
-    const metrics = telemetry.metricsWith({ database });
-    const sealer = new AuditSealer({ db: pools.of(database), logger: logger.child({ part: 'audit-sealer' }), metrics });
-    scope.defer(`audit sealer of ${database}`, () => sealer.stop());
-    sealer.start();
-    const keeper = new RetentionKeeper({
-      settings: config,
-      deadLetters: pools.of('main'),
-      failPoint: armFailPoint(config.FERRY_FAIL_POINT),
-      logger: logger.child({ part: 'retention' }),
-      metrics,
-    });
-    scope.defer(`retention of ${database}`, () => keeper.stop());
-    keeper.start();
+    const both = { pool: pools.of(database), deadLetters: pools.of('main') };
+    keepers.push(...databaseKeepers({ database, config, telemetry, ...both }));
+    keepers.push(new ReplayRunner(replayOptions(parts, database, config)));
   }
-  for (const keeper of deadLetterKeepers({
-    ...parts,
-    ...telemetry,
-    databases: ownersIn(parts),
-    decoder: createDecoder(parts),
-  })) {
-    keeper.start();
-    scope.defer('keeper of dead letters', () => keeper.stop());
-  }
-  for (const [database, config] of databases) {
-    const replays = new ReplayRunner(replayOptions(parts, database, config));
-    scope.defer(`replays of ${database}`, () => replays.stop());
-    replays.start();
+  for (const keeper of keepers) {
+    scope.defer(keeper.constructor.name, async () => keeper.stop());
+    void keeper.start();
   }
 }
 
