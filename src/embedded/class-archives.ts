@@ -3,9 +3,9 @@
  * each class again, which is most of what a start costs (measured on two cores: Kafka 2.6 s of CPU instead of 5.1, the registry 3.8
  * instead of 6.5). Source: JEP 350, Dynamic CDS Archives.
  */
-import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { FerryError } from '../kernel/errors.ts';
 import { Home } from './home.ts';
 import type { JavaParts } from './java-parts.ts';
 import { kafkaRecipe } from './kafka.ts';
@@ -22,22 +22,28 @@ const WRITE_TIMEOUT_MS = 120_000;
  */
 export async function ensureClassArchives(java: JavaParts, progress: (message: string) => void): Promise<void> {
   if (existsSync(java.archives)) return;
-  progress('archiving the classes of Kafka and the registry for later starts (once)');
-  const draft = `${java.archives}.${process.pid}.tmp`;
-  mkdirSync(draft, { recursive: true });
-  const home = new Home(mkdtempSync(join(tmpdir(), 'ferry-classes-')));
-  await home.claim();
+  // Always the same home: whoever comes after a SIGKILL ends what was left running in it.
+  const home = new Home(`${java.archives}.home`);
   try {
+    await home.claim();
+  } catch (error) {
+    if (error instanceof FerryError && error.code === 'ALREADY_RUNNING') return; // they are being made; this start does without
+    throw error;
+  }
+  const draft = home.path('archives');
+  try {
+    if (existsSync(java.archives)) return; // they were made meanwhile
+    progress('archiving the classes of Kafka and the registry for later starts (once)');
+    home.deleteData();
+    rmSync(draft, { recursive: true, force: true });
+    mkdirSync(draft);
     const kafka = kafkaRecipe(home, await freePort(), await freePort(), java);
     const registry = registryRecipe(home, await freePort(), java, undefined);
     await Promise.allSettled([kafka, registry].map((recipe) => archive(recipe, join(draft, `${recipe.name}.jsa`))));
     renameSync(draft, java.archives);
-  } catch (error) {
-    if (!existsSync(java.archives)) throw error; // else somebody else was faster
   } finally {
+    home.deleteData(); // not the home itself: somebody may be waiting to claim it
     home.release();
-    rmSync(home.directory, { recursive: true, force: true });
-    rmSync(draft, { recursive: true, force: true });
   }
 }
 
