@@ -3,6 +3,7 @@
  * kept. Any number of instances may start at once: they take turns behind an advisory lock.
  */
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -129,9 +130,10 @@ const BOOTSTRAP = `
     primary key (set, number)
   );`;
 
-/** A file may move to another set as it is; where it was applied before, it was. */
+/** A file may move to another set as it is; where it was applied before, it was. The npm package brings `ferry` alone. */
 async function followMoved(client: pg.Client): Promise<void> {
-  const files = (await Promise.all(MIGRATION_SETS.map((set) => readMigrations(set)))).flat();
+  const sets = MIGRATION_SETS.filter((set) => existsSync(join(MIGRATIONS_DIR, set)));
+  const files = (await Promise.all(sets.map((set) => readMigrations(set)))).flat();
   await client.query(
     `update ferry.schema_migration applied set set = file.set
      from unnest($1::text[], $2::int[], $3::text[], $4::text[]) as file(set, number, name, checksum)

@@ -220,20 +220,21 @@ describe('participants with a database of their own', () => {
 
   test('lose and repeat nothing when the relay of one is killed in the middle', async () => {
     const orders: string[] = [];
-    const placing = (async () => {
-      for (let order = 0; order < 40; order++) orders.push(await placeOrder('TEA', (order % 3) + 1));
-    })();
+    const place = async (count: number) => {
+      for (let n = 0; n < count; n++) orders.push(await placeOrder('TEA', (orders.length % 3) + 1));
+    };
     for (const failPoint of [undefined, 'after-send:3', 'after-end-txn:3']) {
+      const meanwhile = place(7);
       if (failPoint === undefined) await paymentRelay.kill();
       else await paymentRelay.exited();
-      // payment goes on answering meanwhile: its answers wait in its outbox
+      await meanwhile;
+      await place(7); // payment goes on answering while its relay is away: its answers wait in its outbox
       await waitUntil('answers waiting', async () => (await pendingOf('payment')) > 0, PATIENT);
       const next = { undefined: 'after-send:3', 'after-send:3': 'after-end-txn:3', 'after-end-txn:3': null }[
         `${failPoint}`
       ];
       paymentRelay.start(next == null ? {} : { FERRY_FAIL_POINT: next });
     }
-    await placing;
     for (const order of orders) await untilEnded(order);
     await assertAllCounts();
   });
