@@ -207,12 +207,15 @@ describe('transaction', () => {
     await Promise.all([counter('left'), counter('right')]).catch(() => counter('right'));
     const bothLocked = Promise.withResolvers<void>();
     let locked = 0;
+    // in one statement: read before it waits for the other's lock, a value would be out of date when it is written
+    const add = (tx: Queryable, name: string) =>
+      tx.query('update public.counter set value = value + 1 where name = $1', [name]);
     const crosswise = (first: string, second: string) =>
       transaction(pool, async (tx) => {
-        await increment(tx, first);
+        await add(tx, first);
         if (++locked >= 2) bothLocked.resolve();
         await bothLocked.promise;
-        await increment(tx, second);
+        await add(tx, second);
       });
     await Promise.all([crosswise('left', 'right'), crosswise('right', 'left')]);
     assert.deepEqual([await storedValue('left'), await storedValue('right')], [2, 2]);
