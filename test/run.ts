@@ -35,9 +35,9 @@ const SUITES: readonly Suite[] = [
     files: 'test/{integration,contract,issues}/**/*.test.ts',
     concurrency: 2,
     needsStack: true,
-    timeoutMs: 300_000,
+    timeoutMs: 600_000,
   },
-  { name: 'chaos', files: 'test/chaos/**/*.test.ts', concurrency: 1, needsStack: true, timeoutMs: 600_000 },
+  { name: 'chaos', files: 'test/chaos/**/*.test.ts', concurrency: 1, needsStack: true, timeoutMs: 1_200_000 },
 ];
 
 const CHECKS: ReadonlyArray<readonly [name: string, command: string, args: string[]]> = [

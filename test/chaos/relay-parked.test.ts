@@ -73,7 +73,7 @@ describe('a relay that parks keys', () => {
     const lab = await RelayLab.open(stack, SMALL);
     t.after(() => lab.close());
     const sick = new SickKeys(lab, 5);
-    const writing = lab.startWriting({ rowsPerSecond: 200, largestTransaction: 200, writers: 2 });
+    const writing = lab.startWriting({ rowsPerSecond: 100, largestTransaction: 200, writers: 2 });
     for (let round = 0; round < POISON / KEYS; round++) {
       if (round % 5 === 0) {
         await lab.relay.kill();
@@ -94,10 +94,10 @@ describe('a relay that parks keys', () => {
     await sick.write(sick.keys, ['good', 'poison']); // committed behind the releases: must not overtake what they publish
     for (let kill = 0; kill < 10; kill++) await dieAt(lab, `inside-key-release:${1 + (kill % 3)}`);
     await lab.stream();
-    await waitUntil('all keys being free', async () => (await parkedCount(lab)) === 0, { deadlineMs: 60_000 });
+    await waitUntil('all keys being free', async () => (await parkedCount(lab)) === 0, { deadlineMs: 240_000 });
     await sick.write(sick.keys, ['poison', 'good']);
     await writing.stop();
-    const report = await lab.assertExactlyOnce();
+    const report = await lab.assertExactlyOnce(240_000);
     assert.ok(report.released >= 2 * POISON - KEYS, `${report.released} were released`);
     t.diagnostic(`${report.outboxRows} rows, ${report.released} of them released`);
   });
@@ -126,8 +126,8 @@ describe('a relay that parks keys', () => {
       }
       await lab.stream();
       for (const key of few) await lab.release(key).catch(() => {});
-      await waitUntil('all keys being free', async () => (await parkedCount(lab)) === 0, { deadlineMs: 60_000 });
-      await lab.assertExactlyOnce();
+      await waitUntil('all keys being free', async () => (await parkedCount(lab)) === 0, { deadlineMs: 240_000 });
+      await lab.assertExactlyOnce(240_000);
     });
   }
 
@@ -146,7 +146,7 @@ describe('a relay that parks keys', () => {
     lab.deadLetters = 1;
     lab.relay.start();
     await untilStreaming(lab.relay);
-    await lab.assertExactlyOnce();
+    await lab.assertExactlyOnce(240_000);
     assert.equal(await parkedCount(lab), 0);
     const { rows } = await lab.sql('select resolution, parked from ferry.relay_dead_letter');
     assert.deepEqual(rows, [{ resolution: 'discarded', parked: false }]);

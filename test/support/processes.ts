@@ -8,7 +8,7 @@ import { DeadlineError } from '../../src/kernel/deadline.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'src', 'main.ts');
 const KEPT_LINES = 2_000;
-const DEFAULT_DEADLINE_MS = 60_000;
+const DEFAULT_DEADLINE_MS = 180_000;
 
 export interface LogLine {
   readonly level: string;

@@ -21,7 +21,7 @@ export interface Proof {
   close(): Promise<void>;
 }
 
-const QUIET_DEADLINE_MS = 90_000;
+const QUIET_DEADLINE_MS = 240_000;
 
 /** Opens Kafka, registry and database of a configuration for counting. */
 export async function openProof(config: Config): Promise<Proof> {

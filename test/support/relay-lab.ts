@@ -44,7 +44,7 @@ export interface Writing {
 type Environment = Readonly<Record<string, string>>;
 
 const READ_TIMEOUT_MS = 30_000;
-const PUBLISH_DEADLINE_MS = 90_000;
+const PUBLISH_DEADLINE_MS = 240_000;
 const KEPT_LOG_LINES = 30;
 
 /** Quiet is told by heartbeats, so they are frequent here; the rest is as in production unless a test says otherwise. */

@@ -1,7 +1,7 @@
 /** Waiting in tests: for something that is seen, with a deadline, never for a time. */
 import { DeadlineError, sleep, withDeadline } from '../../src/kernel/deadline.ts';
 
-const DEFAULT_DEADLINE_MS = 30_000;
+const DEFAULT_DEADLINE_MS = 90_000;
 const LOOK_EVERY_MS = 20;
 
 export interface WaitOptions {
