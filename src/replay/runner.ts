@@ -1,6 +1,6 @@
 /** Goes on with the replays that are due, step by step, for as long as there are any. Any number of processes may run one. */
-import { backoffMs, sleep } from '../kernel/deadline.ts';
 import { coerceError, describeError, FerryError } from '../kernel/errors.ts';
+import { Poller } from '../kernel/poller.ts';
 import { requestHeartbeat } from '../outbox/relay-progress.ts';
 import type { Pool } from '../postgres/connection.ts';
 import { transaction } from '../postgres/transaction.ts';
@@ -19,41 +19,16 @@ export interface ReplayRunnerOptions extends StepOptions {
   readonly pollMs?: number;
 }
 
-const FAILURE_BACKOFF = { baseMs: 500, maxMs: 30_000 };
-
-export class ReplayRunner {
+export class ReplayRunner extends Poller {
   readonly #options: ReplayRunnerOptions;
-  readonly #stopping = new AbortController();
-  #running: Promise<void> | null = null;
 
   constructor(options: ReplayRunnerOptions) {
+    const { logger, pollMs = 250 } = options;
+    super({
+      turn: async () => ((await this.#step()) ? 0 : pollMs),
+      onError: (err) => logger.warn({ err }, 'replays cannot be gone on with'),
+    });
     this.#options = options;
-  }
-
-  /** Begins to look for replays; does nothing the second time. */
-  start(): void {
-    this.#running ??= this.#run();
-  }
-
-  /** Resolves when the step that runs is done. Safe before `start` and twice. */
-  async stop(): Promise<void> {
-    this.#stopping.abort();
-    await this.#running;
-  }
-
-  async #run(): Promise<void> {
-    const { logger, pollMs = 250 } = this.#options;
-    const { signal } = this.#stopping;
-    for (let failures = 0; !signal.aborted; ) {
-      try {
-        const worked = await this.#step();
-        failures = 0;
-        if (!worked) await sleep(pollMs, signal);
-      } catch (error) {
-        logger.warn({ err: coerceError(error) }, 'replays cannot be gone on with');
-        await sleep(backoffMs(failures++, FAILURE_BACKOFF.baseMs, FAILURE_BACKOFF.maxMs), signal);
-      }
-    }
   }
 
   /** False when nothing was due. A replay that fails does not hold up the others: it is put off, and says why. */
