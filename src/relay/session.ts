@@ -238,7 +238,9 @@ export class RelaySession {
       metrics,
       onCommitted,
     });
-    this.#stopping.signal.addEventListener('abort', () => streaming.stop());
+    const { signal } = this.#stopping;
+    signal.addEventListener('abort', () => streaming.stop());
+    if (signal.aborted) streaming.stop(); // while this was set up: a signal that has fired tells nobody any more
     const beat = () => {
       withDeadline('a heartbeat', deadAfterMs, heartbeat.beat()).catch(this.#fail); // shows that the control connection lives
     };

@@ -73,6 +73,15 @@ describe('a standby', () => {
     assert.ok(checkpoint !== undefined);
     assert.deepEqual(rows, [{ active: false, confirmed: formatLsn(checkpoint.endLsn) }]);
   });
+
+  test('is not needed for a clean stop at the very moment when the relay begins to stream', async (t) => {
+    const lab = await RelayLab.open(stack);
+    t.after(() => lab.close());
+    for (let round = 0; round < 3; round++) {
+      await lab.stream();
+      assert.equal(await lab.relay.stop(), 0);
+    }
+  });
 });
 
 /** One relay streams, one stands by. */
