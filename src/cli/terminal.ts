@@ -1,6 +1,6 @@
 /** What commands print: results on standard output, progress and complaints on standard error. */
 import { stripVTControlCharacters, styleText } from 'node:util';
-import ora from 'ora';
+import type { Ora } from 'ora';
 
 export interface Terminal {
   /** A line of the result. */
@@ -25,7 +25,7 @@ export function createTerminal(quiet = false): Terminal {
     step: async (what, work) => {
       if (quiet) return work(() => {});
       const started = performance.now();
-      const spinner = process.stderr.isTTY ? ora({ text: what, stream: process.stderr }).start() : undefined;
+      const spinner = process.stderr.isTTY ? await startSpinner(what) : undefined;
       let shown = what;
       const update = (text: string) => {
         shown = text;
@@ -44,6 +44,12 @@ export function createTerminal(quiet = false): Terminal {
       }
     },
   };
+}
+
+/** Loaded only here: most processes have no terminal. */
+async function startSpinner(text: string): Promise<Ora> {
+  const { default: ora } = await import('ora');
+  return ora({ text, stream: process.stderr }).start();
 }
 
 function bigintAsText(_key: string, value: unknown): unknown {

@@ -1,7 +1,7 @@
 /** Reads the environment once, at start; a wrong value names the variable, what it got and what it takes. */
-import { Value } from 'typebox/value';
+import * as v from 'valibot';
 import { FerryError } from '../kernel/errors.ts';
-import { type Config, EnvironmentSchema, VARIABLES, type VariableName } from './variables.ts';
+import { type Config, EnvironmentSchema, VARIABLES, type VariableFacts, type VariableName } from './variables.ts';
 
 export interface VariableInfo {
   readonly name: VariableName;
@@ -12,64 +12,28 @@ export interface VariableInfo {
   readonly secret: boolean;
 }
 
-interface SchemaFacts {
-  readonly default?: unknown;
-  readonly unit?: string;
-  readonly description?: string;
-  readonly secret?: boolean;
-  readonly enum?: readonly string[];
-  readonly minimum?: number;
-  readonly maximum?: number;
-}
-
-function takes(facts: SchemaFacts): string {
-  if (facts.enum !== undefined) return `one of ${facts.enum.join(', ')}`;
-  if (facts.minimum !== undefined) return `a whole number from ${facts.minimum} to ${facts.maximum}`;
-  return 'text';
-}
-
 /** The variables with their facts, for `./ferry config` and the README's table. */
 export function describeVariables(): VariableInfo[] {
   return Object.entries(VARIABLES).map(([name, schema]) => {
-    const facts = schema as SchemaFacts;
-    return {
-      name: name as VariableName,
-      default: facts.default === undefined ? '' : String(facts.default),
-      unit: facts.unit ?? '',
-      takes: takes(facts),
-      description: facts.description ?? '',
-      secret: facts.secret === true,
-    };
+    const { unit = '', secret = false, takes, description } = v.getMetadata(schema) as unknown as VariableFacts;
+    return { name: name as VariableName, default: v.getDefault(schema) ?? '', unit, takes, description, secret };
   });
-}
-
-/** Whole numbers only: TypeBox's own conversion would make 1 of both `1.5` and `true`. Other text is left for the check to refuse. */
-function readValue(name: VariableName, text: string | undefined): string | number | undefined {
-  const wantsNumber = 'minimum' in VARIABLES[name];
-  return wantsNumber && text !== undefined && /^-?\d{1,15}$/.test(text.trim()) ? Number(text) : text;
 }
 
 /** Throws CONFIG_INVALID with one line for each wrong variable. An empty value counts as unset. */
 export function loadConfig(environment: Readonly<Record<string, string | undefined>>): Config {
-  const infos = describeVariables();
   const given = Object.fromEntries(
-    infos
-      .map(({ name }) => [name, readValue(name, environment[name])])
-      .filter(([, value]) => value !== undefined && value !== ''),
+    Object.entries(environment).filter(([, value]) => value !== undefined && value !== ''),
   );
-  const config = Value.Default(EnvironmentSchema, given);
-  const wrong = infos.filter(({ name }) => {
-    const value = (config as Record<string, unknown>)[name];
-    return value !== undefined && !Value.Check(VARIABLES[name], value);
+  const result = v.safeParse(EnvironmentSchema, given);
+  if (result.success) return result.output;
+  const wrong = new Set(result.issues.map((issue) => v.getDotPath(issue)));
+  const infos = describeVariables().filter(({ name }) => wrong.has(name));
+  const lines = infos.map(({ name, takes, secret }) => {
+    const got = secret ? 'a value that is not shown' : JSON.stringify(environment[name]);
+    return `${name} is ${got}; it takes ${takes}`;
   });
-  if (wrong.length > 0) {
-    const lines = wrong.map(({ name, takes: expected, secret }) => {
-      const got = secret ? 'a value that is not shown' : JSON.stringify(environment[name]);
-      return `${name} is ${got}; it takes ${expected}`;
-    });
-    throw new FerryError('CONFIG_INVALID', lines.join('\n'), { details: { variable: wrong[0]?.name ?? '' } });
-  }
-  return config as Config;
+  throw new FerryError('CONFIG_INVALID', lines.join('\n'), { details: { variable: infos[0]?.name ?? '' } });
 }
 
 /** Values as they may be shown: secrets keep nothing but that they are set, addresses lose their password. */

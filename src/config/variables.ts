@@ -2,7 +2,7 @@
  * Every setting of Ferry: one environment variable each, with type, default, unit and meaning. `./ferry config` and the README's
  * table are made from this list.
  */
-import { type Static, type TSchema, Type } from 'typebox';
+import * as v from 'valibot';
 
 interface Meaning {
   readonly description: string;
@@ -10,12 +10,29 @@ interface Meaning {
   readonly secret?: boolean;
 }
 
-const text = (fallback: string, meaning: Meaning) => Type.String({ default: fallback, ...meaning });
+/** `takes` completes a sentence: what a right value is. */
+export interface VariableFacts extends Meaning {
+  readonly takes: string;
+}
+
+// What stands in the environment is text; a variable that is not there has its default.
+const text = (fallback: string, meaning: Meaning) =>
+  v.pipe(v.optional(v.string(), fallback), facts({ ...meaning, takes: 'text' }));
 const integer = (fallback: number, minimum: number, maximum: number, meaning: Meaning) =>
-  Type.Integer({ default: fallback, minimum, maximum, ...meaning });
-const choice = <const T extends string[]>(fallback: T[number], values: [...T], meaning: Meaning) =>
-  Type.Enum(values, { default: fallback, ...meaning });
-const optional = (meaning: Meaning) => Type.Optional(Type.String({ minLength: 1, ...meaning }));
+  v.pipe(
+    v.optional(v.pipe(v.string(), v.trim(), v.regex(/^-?\d{1,15}$/)), String(fallback)),
+    v.transform(Number),
+    v.minValue(minimum),
+    v.maxValue(maximum),
+    facts({ ...meaning, takes: `a whole number from ${minimum} to ${maximum}` }),
+  );
+const choice = <const T extends string>(fallback: NoInfer<T>, values: readonly T[], meaning: Meaning) =>
+  v.pipe(v.optional(v.picklist(values), fallback), facts({ ...meaning, takes: `one of ${values.join(', ')}` }));
+const optional = (meaning: Meaning) => v.pipe(v.exactOptional(v.string()), facts({ ...meaning, takes: 'text' }));
+
+function facts<T>(given: VariableFacts): v.MetadataAction<T, VariableFacts & Record<string, unknown>> {
+  return v.metadata({ ...given });
+}
 
 export const VARIABLES = {
   // --- parts; unset means the embedded one
@@ -235,10 +252,10 @@ export const VARIABLES = {
   FERRY_FAIL_POINT: optional({
     description: 'Chaos tests: name[:nth] of the point at which the process kills itself.',
   }),
-} as const satisfies Record<string, TSchema>;
+} as const;
 
-export const EnvironmentSchema = Type.Object(VARIABLES);
+export const EnvironmentSchema = v.object(VARIABLES);
 
 /** All settings, typed; keys are the variables' names. */
-export type Config = Static<typeof EnvironmentSchema>;
+export type Config = v.InferOutput<typeof EnvironmentSchema>;
 export type VariableName = keyof typeof VARIABLES;

@@ -2,8 +2,7 @@
  * The body of a control message `release`: publish what the relay has parked of a key, or one dead letter that holds nobody up. Written by
  * whoever operates, read by the relay at its place in the WAL.
  */
-import { Type } from 'typebox';
-import { Value } from 'typebox/value';
+import * as v from 'valibot';
 
 export interface ReleaseMessage {
   /** A UUID; the records that come of it carry it. */
@@ -23,15 +22,15 @@ export interface ReleaseMessage {
   readonly event: string | null;
 }
 
-const Id = Type.String({ pattern: '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' });
-const Body = Type.Object({
-  v: Type.Literal(1),
+const Id = v.pipe(v.string(), v.regex(/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/));
+const Body = v.object({
+  v: v.literal(1),
   id: Id,
-  topic: Type.String({ minLength: 1 }),
-  key: Type.String(),
-  by: Type.String(),
-  skip: Type.Optional(Type.Array(Id)),
-  events: Type.Optional(Type.Array(Id, { minItems: 1, maxItems: 1 })),
+  topic: v.pipe(v.string(), v.minLength(1)),
+  key: v.string(),
+  by: v.string(),
+  skip: v.optional(v.array(Id)),
+  events: v.optional(v.pipe(v.array(Id), v.length(1))),
 });
 
 export function encodeRelease(message: ReleaseMessage): string {
@@ -52,7 +51,7 @@ export function decodeRelease(body: string): ReleaseMessage | null {
   } catch {
     return null;
   }
-  if (!Value.Check(Body, read)) return null;
+  if (!v.is(Body, read)) return null;
   const { id, topic, key, by, skip = [], events } = read;
   return { id, topic, key, by, skip, event: events?.[0] ?? null };
 }

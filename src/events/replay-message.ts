@@ -2,8 +2,7 @@
  * What a replay tells the relay through the WAL, one message a record: the whole event, so that the relay needs neither the outbox nor a
  * connection to publish it, and what makes the record tell that it is a replay's.
  */
-import { type Static, Type } from 'typebox';
-import { Compile } from 'typebox/compile';
+import * as v from 'valibot';
 import type { EventId } from '../kernel/event-id.ts';
 import type { OutboxEvent, Payload } from './outbox-event.ts';
 
@@ -20,39 +19,36 @@ export interface ReplayMessage {
   readonly event: OutboxEvent;
 }
 
-const Nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()]);
-const Uuid = Type.String({ pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$' });
-const Digits = Type.String({ pattern: '^\\d{1,19}$' });
+const Uuid = v.pipe(v.string(), v.regex(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/));
+const Digits = v.pipe(v.string(), v.regex(/^\d{1,19}$/));
 
-const Body = Type.Object({
-  v: Type.Literal(1),
+const Body = v.object({
+  v: v.literal(1),
   replay: Uuid,
-  reason: Type.String(),
-  topic: Nullable(Type.String()),
-  ordinal: Type.Integer({ minimum: 1 }),
-  of: Nullable(Uuid),
-  event: Type.Object({
+  reason: v.string(),
+  topic: v.nullable(v.string()),
+  ordinal: v.pipe(v.number(), v.integer(), v.minValue(1)),
+  of: v.nullable(Uuid),
+  event: v.object({
     id: Uuid,
-    aggregateType: Type.String(),
-    aggregateId: Type.String(),
-    aggregateVersion: Nullable(Digits),
-    type: Type.String(),
-    payload: Type.Union([
-      Type.Object({ kind: Type.Literal('json'), text: Type.String() }),
-      Type.Object({ kind: Type.Literal('avro'), base64: Type.String() }),
-      Type.Object({ kind: Type.Literal('tombstone') }),
+    aggregateType: v.string(),
+    aggregateId: v.string(),
+    aggregateVersion: v.nullable(Digits),
+    type: v.string(),
+    payload: v.union([
+      v.object({ kind: v.literal('json'), text: v.string() }),
+      v.object({ kind: v.literal('avro'), base64: v.string() }),
+      v.object({ kind: v.literal('tombstone') }),
     ]),
-    schemaId: Nullable(Type.Integer()),
-    headers: Type.Record(Type.String(), Type.String()),
-    traceparent: Nullable(Type.String()),
-    occurredAt: Type.String(),
-    recordedAt: Type.String(),
+    schemaId: v.nullable(v.pipe(v.number(), v.integer())),
+    headers: v.record(v.string(), v.string()),
+    traceparent: v.nullable(v.string()),
+    occurredAt: v.string(),
+    recordedAt: v.string(),
     seq: Digits,
   }),
 });
-type Body = Static<typeof Body>;
-/** Compiled: a relay may get tens of thousands a second. */
-const bodies = Compile(Body);
+type Body = v.InferOutput<typeof Body>;
 
 /** The body of the control message (control-message.ts seals it). */
 export function encodeReplayMessage({ event, ...rest }: ReplayMessage): string {
@@ -79,7 +75,7 @@ export function decodeReplayMessage(body: string): ReplayMessage | null {
   } catch {
     return null;
   }
-  if (!bodies.Check(parsed)) return null;
+  if (!v.is(Body, parsed)) return null;
   const { replay, reason, topic, ordinal, of, event } = parsed;
   const { aggregateVersion } = event;
   return {

@@ -52,7 +52,15 @@ export function sqlStateOf(error: unknown): string | undefined {
 }
 
 export function isRetryableTransaction(error: unknown): boolean {
-  return RETRYABLE_TRANSACTION.has(sqlStateOf(error) ?? '');
+  return RETRYABLE_TRANSACTION.has(sqlStateOf(error) ?? '') || isOutdatedPlan(error);
+}
+
+/**
+ * A prepared statement whose result has got other columns or types since, by a migration: it fails on its connection for ever, and on a new
+ * one never. 0A000 says many things; the routine is the one that says this (plancache.c).
+ */
+export function isOutdatedPlan(error: unknown): boolean {
+  return sqlStateOf(error) === '0A000' && (error as { routine?: string }).routine === 'RevalidateCachedQuery';
 }
 
 /**

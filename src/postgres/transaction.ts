@@ -3,14 +3,15 @@ import type pg from 'pg';
 import { backoffMs, orAborted, sleep } from '../kernel/deadline.ts';
 import { coerceError, FerryError } from '../kernel/errors.ts';
 import type { Queryable } from './connection.ts';
-import { isRetryableTransaction } from './sqlstate.ts';
+import { prepared } from './prepared.ts';
+import { isOutdatedPlan, isRetryableTransaction } from './sqlstate.ts';
 
 export type Isolation = 'read committed' | 'repeatable read' | 'serializable';
 
 export interface TransactionOptions {
   /** Default: read committed. */
   readonly isolation?: Isolation;
-  /** How often the whole transaction is run again after 40001 or 40P01; default 5. */
+  /** How often the whole transaction is run again when Postgres rolled it back because of others; default 5. */
   readonly retries?: number;
   /**
    * Ends the transaction when it fires, whatever `work` is doing: its connection is closed, which rolls it back, and the signal's reason is
@@ -53,13 +54,14 @@ async function runOnce<T>(
   let broken: Error | undefined;
   try {
     await client.query(signal === undefined ? begin(isolation) : `${begin(isolation)}; ${NOTICE_LOST_CLIENT}`);
-    const result = await (signal === undefined ? work(client) : orAborted(work(client), signal));
+    const tx = prepared(client);
+    const result = await (signal === undefined ? work(tx) : orAborted(work(tx), signal));
     const { command } = await client.query('commit');
     // After a statement that failed and whose error `work` swallowed, Postgres answers COMMIT with ROLLBACK and no error.
     if (command !== 'COMMIT') throw new Error('the transaction had failed before its commit: nothing was written');
     return result;
   } catch (error) {
-    if (signal?.aborted === true) broken = coerceError(error);
+    if (signal?.aborted === true || isOutdatedPlan(error)) broken = coerceError(error);
     else broken = await rollback(client);
     throw error;
   } finally {

@@ -2,8 +2,7 @@
  * The checkpoint: what a relay has published, committed in the same Kafka transaction as the events themselves. Its record is the only
  * truth about the relay's position; the slot in Postgres may lag behind it, never the other way round.
  */
-import { Type } from 'typebox';
-import { Value } from 'typebox/value';
+import * as v from 'valibot';
 import { FerryError } from '../kernel/errors.ts';
 import { formatLsn, type Lsn, parseLsn } from '../kernel/lsn.ts';
 import { FERRY_VERSION } from '../kernel/version.ts';
@@ -59,27 +58,26 @@ export interface Checkpoint extends CheckpointIdentity {
   readonly topics: ReadonlyMap<string, PinnedTopic>;
 }
 
-const LsnText = Type.String({ pattern: '^[0-9A-F]{1,8}/[0-9A-F]{1,8}$' });
-const Count = Type.Integer({ minimum: 0 });
-const Digits = Type.String({ pattern: '^[0-9]+$' });
-const Nullable = <T extends ReturnType<typeof Type.Object>>(schema: T) => Type.Union([schema, Type.Null()]);
+const LsnText = v.pipe(v.string(), v.regex(/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/));
+const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
+const Digits = v.pipe(v.string(), v.regex(/^[0-9]+$/));
 
-const CheckpointRecord = Type.Object({
-  v: Type.Literal(1),
-  relay: Type.String(),
-  system_id: Type.String(),
+const CheckpointRecord = v.object({
+  v: v.literal(1),
+  relay: v.string(),
+  system_id: v.string(),
   timeline: Count,
-  database: Type.String(),
-  slot: Type.String(),
+  database: v.string(),
+  slot: v.string(),
   epoch: Count,
   run: Digits,
   end_lsn: LsnText,
-  partial: Nullable(Type.Object({ commit_lsn: LsnText, xid: Count, seq: Count })),
-  backfill: Nullable(Type.Object({ row_seq: Digits, count: Count })),
-  last_event_id: Type.Union([Type.String(), Type.Null()]),
-  commit_time_ms: Type.Number(),
-  topics: Type.Record(Type.String(), Type.Object({ id: Type.String(), partitions: Count })),
-  ferry: Type.String(),
+  partial: v.nullable(v.object({ commit_lsn: LsnText, xid: Count, seq: Count })),
+  backfill: v.nullable(v.object({ row_seq: Digits, count: Count })),
+  last_event_id: v.nullable(v.string()),
+  commit_time_ms: v.number(),
+  topics: v.record(v.string(), v.object({ id: v.string(), partitions: Count })),
+  ferry: v.string(),
 });
 
 export function encodeCheckpoint(checkpoint: Checkpoint): Buffer {
@@ -114,7 +112,7 @@ export function decodeCheckpoint(bytes: Buffer): Checkpoint {
   } catch {
     record = undefined;
   }
-  if (!Value.Check(CheckpointRecord, record)) {
+  if (!v.is(CheckpointRecord, record)) {
     throw new FerryError(
       'RELAY_CHECKPOINT_MISSING',
       'the newest record of the checkpoint topic is no checkpoint that this version of Ferry can read',

@@ -2,8 +2,7 @@
  * Which keys wait behind an event that cannot be published, and which of their events. Pure: what changes here goes out as a record of a
  * compacted topic, in the Kafka transaction of the dead letter or the publication that it tells of, and is read back at the next start.
  */
-import { Type } from 'typebox';
-import { Value } from 'typebox/value';
+import * as v from 'valibot';
 import type { Position } from '../events/outbox-event.ts';
 import type { OutgoingRecord } from '../events/record.ts';
 import { FerryError } from '../kernel/errors.ts';
@@ -47,17 +46,17 @@ interface Held extends ParkedKey {
   readonly topics: Set<string>;
 }
 
-const LsnText = Type.String({ pattern: '^[0-9A-F]{1,8}/[0-9A-F]{1,8}$' });
-const Ordinal = Type.Integer({ minimum: 1 });
-const RecordKey = Type.Tuple([Type.String(), Type.String(), Ordinal]);
-const RecordValue = Type.Object({
-  v: Type.Literal(1),
-  event_id: Type.String(),
-  aggregate_type: Type.String(),
-  code: Type.String(),
-  blocked_by: Type.Union([Type.String(), Type.Null()]),
+const LsnText = v.pipe(v.string(), v.regex(/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/));
+const Ordinal = v.pipe(v.number(), v.integer(), v.minValue(1));
+const RecordKey = v.tuple([v.string(), v.string(), Ordinal]);
+const RecordValue = v.object({
+  v: v.literal(1),
+  event_id: v.string(),
+  aggregate_type: v.string(),
+  code: v.string(),
+  blocked_by: v.nullable(v.string()),
   lsn: LsnText,
-  seq: Type.Integer({ minimum: 0 }),
+  seq: v.pipe(v.number(), v.integer(), v.minValue(0)),
 });
 
 export class ParkedKeys {
@@ -235,7 +234,7 @@ function encodeValue({ eventId, aggregateType, code, blockedBy, position }: Park
 function decodeRecord(keyText: string, bytes: Buffer): { topic: string; key: string; event: ParkedEvent } {
   const place = parseJson(keyText);
   const value = parseJson(bytes.toString());
-  if (!Value.Check(RecordKey, place) || !Value.Check(RecordValue, value)) {
+  if (!v.is(RecordKey, place) || !v.is(RecordValue, value)) {
     throw new FerryError(
       'RELAY_CONFIGURATION',
       'the topic of the parked keys holds a record that this version of Ferry cannot read',

@@ -237,6 +237,29 @@ describe('transaction', () => {
     assert.equal(await storedValue('swallowed'), 0);
   });
 
+  it('prepares its statements once on a connection, and begins anew where a migration has changed what they give', async () => {
+    const alone = createPool(settings, 'ferry-test', { max: 1 });
+    after(() => alone.end());
+    await pool.query('create table public.growing as select 1 as id, 7::int as value');
+    let attempts = 0;
+    const read = () =>
+      transaction(alone, async (tx) => {
+        attempts++;
+        const text = 'select value from public.growing where id = $1';
+        const { rows } = await tx.query<{ value: unknown }>(text, [1]);
+        const { rows: plans } = await tx.query<{ uses: number }>(
+          'select (generic_plans + custom_plans)::int as uses from pg_prepared_statements where statement = $1',
+          [text],
+        );
+        return { value: rows[0]?.value, uses: plans[0]?.uses };
+      });
+    assert.deepEqual(await read(), { value: 7, uses: 1 });
+    assert.deepEqual(await read(), { value: 7, uses: 2 });
+    await pool.query('alter table public.growing alter column value type text');
+    assert.deepEqual(await read(), { value: '7', uses: 1 });
+    assert.equal(attempts, 4, 'the outdated plan failed once, on its connection');
+  });
+
   it('hands no connection on that broke in the middle', async () => {
     const alone = createPool(settings, 'ferry-test', { max: 1 });
     after(() => alone.end());
