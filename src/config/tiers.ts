@@ -1,6 +1,6 @@
 /**
- * How much an event type matters, in one place: what becomes of one that cannot be published, and how often a consumer tries one that it
- * cannot apply. A type belongs to a tier (EVENT_TIERS), and a tier means what the table says, unless TIERS changes it.
+ * How much an event type matters, in one place: what becomes of one that cannot be published, how often a consumer tries one that it cannot
+ * apply, and how long its dead letters are kept. A type belongs to a tier (EVENT_TIERS), and a tier means what the table says, unless TIERS changes it.
  */
 import { FerryError } from '../kernel/errors.ts';
 import { parsePairs } from './load.ts';
@@ -17,17 +17,19 @@ export interface Tier {
   readonly poison: PoisonPolicy;
   /** Tries of a consumer's handler before it sets the event aside, the first included. */
   readonly tries: number;
+  /** Days that a dead letter is kept after it was resolved or discarded; open ones are kept for ever. */
+  readonly days: number;
 }
 
 const TIERS = {
-  critical: { poison: 'park', tries: 10 },
-  standard: { poison: 'park', tries: 3 },
-  'best-effort': { poison: 'dead-letter', tries: 1 },
+  critical: { poison: 'park', tries: 10, days: 30 },
+  standard: { poison: 'park', tries: 3, days: 7 },
+  'best-effort': { poison: 'dead-letter', tries: 1, days: 1 },
 } as const satisfies Record<string, Tier>;
 
 export type TierName = keyof typeof TIERS;
 
-const MAX_TRIES = 100;
+const MAX = { tries: 100, days: 3_660 };
 
 /** Of every type that is not listed. */
 const DEFAULT: TierName = 'standard';
@@ -85,11 +87,11 @@ function change(place: string, what: string, value: string): Partial<Tier> {
     if (poison === undefined) throw invalid('TIERS', `${place}=${value}`, `one of ${POISON_POLICIES.join(', ')}`);
     return { poison };
   }
-  if (what !== 'tries') throw invalid('TIERS', place, 'poison or tries of a tier');
-  const tries = Number(value);
-  if (!Number.isInteger(tries) || tries < 1 || tries > MAX_TRIES)
-    throw invalid('TIERS', `${place}=${value}`, `a whole number from 1 to ${MAX_TRIES}`);
-  return { tries };
+  if (what !== 'tries' && what !== 'days') throw invalid('TIERS', place, 'poison, tries or days of a tier');
+  const number = Number(value);
+  if (!Number.isInteger(number) || number < 1 || number > MAX[what])
+    throw invalid('TIERS', `${place}=${value}`, `a whole number from 1 to ${MAX[what]}`);
+  return { [what]: number };
 }
 
 function invalid(variable: 'TIERS' | 'EVENT_TIERS', got: string, takes: string): FerryError {

@@ -132,7 +132,7 @@ export const VARIABLES = {
   }),
   TIERS: text('', {
     description:
-      'Changes what a tier means: tier.poison (park, dead-letter, halt; of the relay) and tier.tries (of consume), such as critical.poison=halt,best-effort.tries=2.',
+      'Changes what a tier means: tier.poison (park, dead-letter, halt; of the relay), tier.tries (of consume) and tier.days (how long dead letters that were dealt with are kept), such as critical.poison=halt,best-effort.tries=2.',
   }),
   CLOUDEVENTS_SOURCE: text('ferry', { description: 'ce_source of every event.' }),
 

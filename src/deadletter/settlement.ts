@@ -3,6 +3,7 @@
  * group, or the relay) is told after that, as often as it takes; and a letter is resolved only when the owner's own database says so. A crash
  * between any two of these is made good by the next turn.
  */
+import type { EventTiers } from '../config/tiers.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
 import { Poller } from '../kernel/poller.ts';
 import type { Pool } from '../postgres/connection.ts';
@@ -21,6 +22,7 @@ import {
   markTold,
   measureStore,
   settle,
+  settledTypes,
 } from './told-letters.ts';
 import { groupVerdict, relayVerdict, type Verdict } from './verdict.ts';
 
@@ -35,6 +37,7 @@ export interface SettlementOptions {
   readonly pool: Pool;
   /** All that there are, the store's own first. */
   readonly databases: readonly OwnerDatabase[];
+  readonly tiers: EventTiers;
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, 'deadLettersWaiting' | 'deadLetterOldestAgeSeconds'>;
   readonly failPoint: FailPoint;
@@ -44,8 +47,8 @@ const TURN_MS = 1_000;
 const WATCH_AT_ONCE = 1_000;
 const UPKEEP_MS = 60_000;
 const MEASURE_MS = 10_000;
-/** How long what was dealt with can still be looked at. */
-const KEEP_SETTLED_DAYS = 7;
+/** Of what owners were asked to do, after it was done. */
+const KEEP_REQUESTS_DAYS = 7;
 const FORGET_AT_ONCE = 10_000;
 const FIRST_ID = '00000000-0000-0000-0000-000000000000';
 const WATCHED: readonly DeadLetterState[] = ['replaying', 'open', 'discarded'];
@@ -156,14 +159,16 @@ export class Settlement {
   }
 
   async #forget(): Promise<void> {
-    const { pool: store, databases } = this.#options;
-    const discarded = await discardedOfRelay(store, KEEP_SETTLED_DAYS);
+    const { pool: store, databases, tiers } = this.#options;
+    const types = await settledTypes(store);
+    const kept = new Map(types.map((type) => [type, tiers.of(type ?? '').days]));
+    const discarded = await discardedOfRelay(store, kept);
     const parked: string[] = [];
     for (const { pool, relay } of databases) {
       if (discarded.length > 0) parked.push(...(await parkedAmong(pool, relay, discarded)));
-      await forgetRetries(pool, KEEP_SETTLED_DAYS);
+      await forgetRetries(pool, KEEP_REQUESTS_DAYS);
     }
-    await forgetSettled(store, KEEP_SETTLED_DAYS, FORGET_AT_ONCE, parked);
+    await forgetSettled(store, kept, FORGET_AT_ONCE, parked);
   }
 
   async #measure(): Promise<void> {

@@ -92,35 +92,48 @@ export async function settle(
   return rowCount === 1;
 }
 
+/** For how many days letters that were dealt with are kept, by event type; null: of records that have none. */
+export type KeptDays = ReadonlyMap<string | null, number>;
+
+/** The types of the letters that were dealt with. */
+export async function settledTypes(db: Queryable): Promise<Array<string | null>> {
+  const { rows } = await db.query<{ event_type: string | null }>(
+    `select distinct event_type from ferry.dead_letter where state in ('resolved', 'discarded')`,
+  );
+  return rows.map((row) => row.event_type);
+}
+
+const KEPT = 'join unnest($1::text[], $2::int[]) as kept (type, days) on kept.type is not distinct from event_type';
+const OVER = 'state_at < clock_timestamp() - make_interval(days => kept.days)';
+
 /**
  * Forgets what was dealt with that long ago; returns how many letters. Open ones stay, discarded ones whose owner is still to be told, and those
  * of these events: a relay holds them parked still, and is to leave them out one day.
  */
 export async function forgetSettled(
   db: Queryable,
-  days: number,
+  kept: KeptDays,
   limit: number,
   parked: readonly string[],
 ): Promise<number> {
   const { rowCount } = await db.query(
     `delete from ferry.dead_letter where id in (
-       select id from ferry.dead_letter
-       where state in ('resolved', 'discarded') and state_at < clock_timestamp() - make_interval(days => $1)
+       select id from ferry.dead_letter ${KEPT}
+       where state in ('resolved', 'discarded') and ${OVER}
          and (state = 'resolved' or told_at is not null or event_id is null)
-         and not (consumer_group is null and state = 'discarded' and event_id = any ($3::uuid[]))
-       limit $2)`,
-    [days, limit, parked],
+         and not (consumer_group is null and state = 'discarded' and event_id = any ($4::uuid[]))
+       limit $3)`,
+    [[...kept.keys()], [...kept.values()], limit, parked],
   );
   return rowCount ?? 0;
 }
 
 /** Events of the relay's letters that were discarded that long ago. */
-export async function discardedOfRelay(db: Queryable, days: number): Promise<string[]> {
+export async function discardedOfRelay(db: Queryable, kept: KeptDays): Promise<string[]> {
   const { rows } = await db.query<{ event_id: string }>(
-    `select event_id from ferry.dead_letter
-     where consumer_group is null and state = 'discarded' and event_id is not null
-       and state_at < clock_timestamp() - make_interval(days => $1)`,
-    [days],
+    `select event_id from ferry.dead_letter ${KEPT}
+     where consumer_group is null and state = 'discarded' and event_id is not null and ${OVER}`,
+    [[...kept.keys()], [...kept.values()]],
   );
   return rows.map((row) => row.event_id);
 }

@@ -1,4 +1,4 @@
-/** The statements behind Idempotency-Key; each row lives from its request to its expiry. */
+/** The statements behind Idempotency-Key; a row is in force from its request to its expiry, and goes with its day. */
 import { randomBytes } from 'node:crypto';
 import type { Queryable } from '../postgres/connection.ts';
 
@@ -26,7 +26,7 @@ export async function findAnswer(tx: Queryable, keyHash: Buffer): Promise<Stored
   return rows[0] ?? null;
 }
 
-/** Replaces an expired answer of the same key. */
+/** For `ttlHours`; whoever calls holds the key. */
 export async function storeAnswer(
   tx: Queryable,
   keyHash: Buffer,
@@ -35,22 +35,9 @@ export async function storeAnswer(
 ): Promise<void> {
   await tx.query(
     `insert into ferry.idempotency_key (key_hash, fingerprint, status, body, location, expires_at)
-     values ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(hours => $6))
-     on conflict (key_hash) do update set fingerprint = excluded.fingerprint, status = excluded.status, body = excluded.body,
-       location = excluded.location, created_at = clock_timestamp(), expires_at = excluded.expires_at`,
+     values ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(hours => $6))`,
     [keyHash, answer.fingerprint, answer.status, answer.body, answer.location, ttlHours],
   );
-}
-
-/** Deletes expired answers, at most `limit`; returns how many. Rows that another instance is deleting are left to it. */
-export async function purgeExpired(db: Queryable, limit: number): Promise<number> {
-  const { rowCount } = await db.query(
-    `delete from ferry.idempotency_key where key_hash in (
-       select key_hash from ferry.idempotency_key where expires_at <= clock_timestamp()
-       order by expires_at limit $1 for update skip locked)`,
-    [limit],
-  );
-  return rowCount ?? 0;
 }
 
 const SECRET_NAME = 'idempotency-hmac';

@@ -11,6 +11,7 @@ import type { PayloadTools } from '../ops/dead-letter-actions.ts';
 import type { LineageSources } from '../ops/lineage.ts';
 import type { EventWriter } from '../outbox/event-writer.ts';
 import type { Pool } from '../postgres/connection.ts';
+import { keepIdempotencyPartitions } from '../postgres/partitions.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { auditRoutes } from './audit-routes.ts';
@@ -20,7 +21,7 @@ import { customerRoutes } from './customer-routes.ts';
 import { deadLetterRoutes } from './dead-letter-routes.ts';
 import { eventRoutes } from './event-routes.ts';
 import { idempotencyKeyOf } from './idempotency.ts';
-import { purgeExpired, sharedSecret } from './idempotency-store.ts';
+import { sharedSecret } from './idempotency-store.ts';
 import { lineageRoutes } from './lineage-routes.ts';
 import { describeContract } from './openapi.ts';
 import { orderRoutes } from './order-routes.ts';
@@ -66,8 +67,6 @@ export interface HttpDeps extends Omit<ProbeDeps, 'db'> {
 }
 
 const REQUEST_TIMEOUT_MS = 30_000;
-const PURGE_INTERVAL_MS = 60_000;
-const PURGE_LIMIT = 10_000;
 
 const SECURITY_HEADERS = {
   'cache-control': 'no-store',
@@ -137,7 +136,7 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
   await app.register(replayRoutes(routeDeps, deps.replays));
   const owners = deps.owners ?? [{ pool: deps.pool, relay: deps.config.RELAY_NAME }];
   await app.register(parkedKeyRoutes(routeDeps, owners));
-  purgeRegularly(app, deps);
+  keepIdempotencyDays(app, deps);
   return app;
 }
 
@@ -196,17 +195,11 @@ async function idempotencySecret({ config, pool }: HttpDeps): Promise<Buffer> {
     : Buffer.from(config.IDEMPOTENCY_KEY_SECRET, 'utf8');
 }
 
-/** Expired answers are deleted once a minute while the server runs; whatever fails is tried again the next minute. */
-function purgeRegularly(app: FastifyInstance, { pool, inventoryPool, logger }: HttpDeps): void {
-  const purge = (db: Pool) =>
-    purgeExpired(db, PURGE_LIMIT).catch((err: unknown) => logger.warn({ err }, 'expired idempotency keys remain'));
-  const timer = setInterval(() => {
-    void purge(pool);
-    if (inventoryPool !== undefined) void purge(inventoryPool);
-  }, PURGE_INTERVAL_MS);
-  timer.unref();
+function keepIdempotencyDays(app: FastifyInstance, { pool, inventoryPool, logger }: HttpDeps): void {
+  const warn = (err: unknown) => logger.warn({ err }, 'the partitions of the idempotency keys are not kept');
+  const stops = [pool, inventoryPool].flatMap((db) => (db === undefined ? [] : [keepIdempotencyPartitions(db, warn)]));
   app.addHook('onClose', (_app, done) => {
-    clearInterval(timer);
+    for (const stop of stops) stop();
     done();
   });
 }

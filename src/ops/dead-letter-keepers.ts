@@ -1,4 +1,5 @@
 /** What keeps the dead-letter store: the projection of the dead-letter topics, and the settlement of what operators decide. Put together here. */
+import { eventTiers } from '../config/tiers.ts';
 import type { Config } from '../config/variables.ts';
 import { DeadLetterProjection } from '../deadletter/projection.ts';
 import { type OwnerDatabase, Settlement } from '../deadletter/settlement.ts';
@@ -31,5 +32,5 @@ export function deadLetterKeepers(parts: KeeperParts): ReadonlyArray<DeadLetterP
     topicPrefix: config.TOPIC_PREFIX,
     furtherTopics: config.DEAD_LETTER_TOPICS.split(',').flatMap((topic) => (topic.trim() === '' ? [] : [topic.trim()])),
   });
-  return [projection, new Settlement({ pool, databases, logger, metrics, failPoint })];
+  return [projection, new Settlement({ pool, databases, tiers: eventTiers(config), logger, metrics, failPoint })];
 }

@@ -150,40 +150,6 @@ async function askRelay(
   return eventId;
 }
 
-export interface LetterRelease {
-  readonly relay: string;
-  readonly eventIds: readonly string[];
-  readonly reason: string;
-}
-
-/**
- * Asks a relay to publish dead letters that hold nobody up (policy `dead-letter`), in the order of the outbox. Resolves with those that are
- * such: others are of a parked key, published meanwhile, or none of the relay's.
- */
-export function releaseLetters(pool: Pool, actor: Actor, request: LetterRelease): Promise<EventId[]> {
-  const { relay, eventIds, reason } = request;
-  return transaction(pool, async (tx) => {
-    const { rows } = await tx.query<{ event_id: EventId; topic: string | null; key: string | null }>(
-      `select event_id, topic, key from ferry.relay_dead_letter
-       where relay = $1 and event_id = any($2::uuid[]) and not parked and resolution is null order by commit_lsn, seq`,
-      [relay, eventIds],
-    );
-    const bodies = rows.map(({ event_id: event, topic, key }) =>
-      encodeRelease({ id: randomUUID(), topic: topic ?? '?', key: key ?? '', by: actor.principal, skip: [], event }),
-    );
-    await emitControls(tx, relay, 'release', bodies);
-    for (const { event_id: eventId } of rows) {
-      await recordOperation(tx, actor, {
-        action: 'dead-letter.release',
-        subject: `relay ${relay}/${eventId}`,
-        eventId,
-        reason,
-      });
-    }
-    return rows.map((row) => row.event_id);
-  });
-}
-
 /** A key as text; bytes that are no UTF-8 are hexadecimal behind `0x`. */
 export function textOfKey(key: Buffer): string {
   const text = key.toString();

@@ -12,7 +12,7 @@ import type { Config } from '../config/variables.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { clientConfig } from './connection.ts';
 import { describeSharing } from './own-database.ts';
-import { ensureInboxPartitions, ensurePartitions } from './partitions.ts';
+import { ensureIdempotencyPartitions, ensureInboxPartitions, ensurePartitions } from './partitions.ts';
 import { ferryErrorOf } from './sqlstate.ts';
 
 /**
@@ -109,7 +109,9 @@ export async function migrate(
     for (const set of sets) await applySet(client, set, report);
     await ensurePublication(client, config.PUBLICATION_NAME, report);
     const created =
-      (await ensurePartitions(client)) + (await ensureInboxPartitions(client, config.INBOX_RETENTION_DAYS));
+      (await ensurePartitions(client)) +
+      (await ensureInboxPartitions(client, config.INBOX_RETENTION_DAYS)) +
+      (await ensureIdempotencyPartitions(client));
     if (created > 0) report({ kind: 'partitions', created });
   } catch (error) {
     throw ferryErrorOf(error, variableOf(config.own)) ?? error;

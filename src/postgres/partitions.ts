@@ -1,10 +1,11 @@
-/** The daily partitions of outbox and inbox: making those of the coming days, dropping the inbox's oldest, telling how far they reach. */
+/** The daily partitions of outbox, inbox and idempotency keys: making those of the coming days, dropping old ones, telling how far they reach. */
 import { backoffMs, sleep } from '../kernel/deadline.ts';
 import type { Queryable } from './connection.ts';
 import { sqlStateOf } from './sqlstate.ts';
 
 /** How many days ahead partitions are made. */
 export const PARTITION_DAYS_AHEAD = 30;
+const IDEMPOTENCY_DAYS_AHEAD = 7;
 /** Below this the service is no longer ready as it should be: nobody has made partitions for weeks. */
 export const PARTITION_DAYS_WANTED = 7;
 
@@ -27,6 +28,16 @@ export function ensureInboxPartitions(db: Queryable, daysBack: number): Promise<
 /** Forgets what was consumed of events recorded more than `daysKept` days ago; returns how many partitions that was. */
 export function dropInboxPartitions(db: Queryable, daysKept: number): Promise<number> {
   return countUnderLock(db, 'select ferry.drop_inbox_partitions($1) as count', [daysKept]);
+}
+
+/** As `ensurePartitions`, for idempotency keys. Few days: each request looks for its key in all of them. */
+export function ensureIdempotencyPartitions(db: Queryable): Promise<number> {
+  return countUnderLock(db, 'select ferry.ensure_idempotency_partitions($1) as count', [IDEMPOTENCY_DAYS_AHEAD]);
+}
+
+/** Drops the days of which every idempotency key has expired; returns how many partitions that was. */
+export function dropIdempotencyPartitions(db: Queryable): Promise<number> {
+  return countUnderLock(db, 'select ferry.drop_idempotency_partitions() as count', []);
 }
 
 async function countUnderLock(db: Queryable, statement: string, values: number[]): Promise<number> {
@@ -56,6 +67,15 @@ export function keepInboxPartitions(db: Queryable, daysKept: number, onError: (e
   const turn = async () => {
     await ensureInboxPartitions(db, daysKept);
     await dropInboxPartitions(db, daysKept);
+  };
+  return everySixHours(turn, onError);
+}
+
+/** As `keepPartitions`, for idempotency keys: makes new days and drops those that have expired. */
+export function keepIdempotencyPartitions(db: Queryable, onError: (error: unknown) => void): () => void {
+  const turn = async () => {
+    await ensureIdempotencyPartitions(db);
+    await dropIdempotencyPartitions(db);
   };
   return everySixHours(turn, onError);
 }

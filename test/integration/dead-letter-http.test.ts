@@ -8,7 +8,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { readLetter } from '../../src/deadletter/letter.ts';
 import { enterLetter } from '../../src/deadletter/letter-store.ts';
 import { readPayload } from '../../src/deadletter/payload.ts';
-import { discardedOfRelay, forgetSettled } from '../../src/deadletter/told-letters.ts';
+import { discardedOfRelay, forgetSettled, settledTypes } from '../../src/deadletter/told-letters.ts';
 import { ROLES } from '../../src/domain/access/api-key.ts';
 import { deadLetterHeaders } from '../../src/events/dead-letter.ts';
 import { discardLetter } from '../../src/ops/dead-letter-actions.ts';
@@ -235,9 +235,11 @@ describe('dead letters over HTTP', () => {
   });
 });
 
-test('what was dealt with is forgotten after seven days; what is open, or still held by a relay, never', async () => {
+test('what was dealt with is forgotten after the days of its type; what is open, or still held by a relay, never', async () => {
   const ids: Record<string, string> = {};
-  for (const name of ['open', 'resolved', 'discarded', 'held', 'fresh']) ids[name] = await enter({ code: 'AGED' });
+  for (const name of ['open', 'resolved', 'discarded', 'held', 'fresh', 'critical', 'typeless']) {
+    ids[name] = await enter({ code: 'AGED' });
+  }
   const set = (name: string, state: string, days: number) =>
     api.pool.query(
       `update ferry.dead_letter set state = $2, told_at = now(), state_at = now() - make_interval(days => $3) where id = $1`,
@@ -247,14 +249,85 @@ test('what was dealt with is forgotten after seven days; what is open, or still 
   for (const name of ['resolved', 'discarded']) await set(name, name, 8);
   await set('held', 'discarded', 8);
   await set('fresh', 'resolved', 6);
+  for (const [name, type] of [
+    ['critical', 'aged.Critical'],
+    ['typeless', null],
+  ] as const) {
+    await set(name, 'resolved', 8);
+    await api.pool.query('update ferry.dead_letter set event_type = $2 where id = $1', [ids[name], type]);
+  }
+  const types = await settledTypes(api.pool);
+  const kept = new Map(types.map((type) => [type, type === 'aged.Critical' ? 30 : 7]));
   const held = await findDeadLetter(api.pool, ids.held ?? '');
-  const due = await discardedOfRelay(api.pool, 7);
+  const due = await discardedOfRelay(api.pool, kept);
   assert.ok(due.includes(held.eventId ?? ''));
-  assert.equal(await forgetSettled(api.pool, 7, 1_000, [held.eventId ?? '']), 2);
+  assert.equal(await forgetSettled(api.pool, kept, 1_000, [held.eventId ?? '']), 3);
   const left = (await listDeadLetters(api.pool, { ...NONE, code: 'AGED', before: null, limit: 10 })).map(
     ({ id }) => id,
   );
-  assert.deepEqual(new Set(left), new Set([ids.open, ids.held, ids.fresh]));
+  assert.deepEqual(new Set(left), new Set([ids.open, ids.held, ids.fresh, ids.critical]));
+});
+
+describe('parked keys over HTTP', () => {
+  const topic = `${stack.topicPrefix}order`;
+  const keys = (query: string) => api.request('GET', `/v1/ops/parked-keys${query}`, { as: 'operator' });
+  const release = (body: object, idempotencyKey: string = randomUUID()) =>
+    api.request('POST', '/v1/ops/parked-keys/release', { as: 'operator', body, idempotencyKey });
+
+  test('are listed with whose they are, and a group’s is released once, with a reason', async () => {
+    const group = `${stack.topicPrefix}parking`;
+    const eventId = uuidv7();
+    await api.pool.query(
+      `insert into ferry.parked_key (consumer_group, topic, key, source_partition, event_id, error_code, events, dead_letter_partition, dead_letter_offset)
+       values ($1, $2, '\\xff00', 0, $3, 'UNEXPECTED', 3, 0, 0)`,
+      [group, topic, eventId],
+    );
+    const listed = (await keys(`?group=${group}`)).body.keys as Body[];
+    assert.deepEqual(
+      listed.map(({ parkedAt, ...key }) => key),
+      [
+        {
+          group,
+          relay: null,
+          topic,
+          key: '0xff00',
+          eventId,
+          errorCode: 'UNEXPECTED',
+          events: 3,
+          releaseRequestedAt: null,
+        },
+      ],
+    );
+    assert.deepEqual((await keys('?group=nobody')).body.keys, []);
+
+    const request = { group, topic, key: '0xff00', reason: 'mended' };
+    const idempotencyKey = randomUUID();
+    const [first, again] = [await release(request, idempotencyKey), await release(request, idempotencyKey)];
+    assert.deepEqual([first.status, first.body, again.body], [200, { eventId }, { eventId }]);
+    const [asked] = (await keys(`?group=${group}`)).body.keys as Body[];
+    assert.ok(Date.parse(String(asked?.releaseRequestedAt)) > Date.now() - 60_000);
+    const { rows } = await api.pool.query('select action, reason from ferry.audit where subject = $1', [
+      `${group}/${topic}/0xff00`,
+    ]);
+    assert.deepEqual(rows, [{ action: 'parked-key.release', reason: 'mended' }]);
+  });
+
+  test('say what is missing or wrong', async () => {
+    const asked = { topic, key: 'k', reason: 'mended' };
+    const answers = [
+      await release({ ...asked, group: 'nobody' }),
+      await release({ ...asked, relay: 'nobody' }),
+      await release(asked),
+      await release({ ...asked, group: 'a', relay: 'b' }),
+      await release({ group: 'a', topic, key: 'k' }),
+      await keys('?group=a&relay=b'),
+      await keys('?colour=red'),
+    ];
+    assert.deepEqual(
+      answers.map(({ status, body }) => [status, body.code]),
+      [[404, 'NOT_FOUND'], [404, 'NOT_FOUND'], ...Array(5).fill([422, 'INVALID_REQUEST'])],
+    );
+  });
 });
 
 test('every route for operators refuses the roles below its own', async () => {

@@ -2,9 +2,11 @@
  * The dead-letter store on the real parts: what a group sets aside is read into it, goes back to that group alone when an operator says so, and
  * is resolved when the group's inbox has it.
  */
+
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, describe, test } from 'node:test';
+import { EventTiers } from '../../src/config/tiers.ts';
 import { DeadLetterProjection, type ProjectionOptions } from '../../src/deadletter/projection.ts';
 import { Settlement } from '../../src/deadletter/settlement.ts';
 import { NonRetryableError } from '../../src/inbox/failure.ts';
@@ -12,6 +14,7 @@ import type { HandleEvent } from '../../src/inbox/handler.ts';
 import { noFailPoints } from '../../src/kernel/fail-point.ts';
 import { discardLetter, retryLetter } from '../../src/ops/dead-letter-actions.ts';
 import { type DeadLetterContents, findDeadLetter, listDeadLetters } from '../../src/ops/dead-letters.ts';
+import { createPool, type Pool } from '../../src/postgres/connection.ts';
 import { transaction } from '../../src/postgres/transaction.ts';
 import { createDecoder } from '../../src/registry/decoder.ts';
 import { createRegistryClient } from '../../src/registry/registry-client.ts';
@@ -51,7 +54,7 @@ function projection(lab: ConsumerLab, changes: Partial<ProjectionOptions> = {}):
 
 function settlement(lab: ConsumerLab, failPoint = noFailPoints): Settlement {
   const databases = [{ pool: lab.pool, relay: stack.relayName }] as const;
-  const made = new Settlement({ ...quiet, pool: lab.pool, databases, failPoint });
+  const made = new Settlement({ ...quiet, pool: lab.pool, databases, tiers: new EventTiers(), failPoint });
   made.start();
   after(() => made.stop());
   return made;
@@ -109,6 +112,40 @@ describe('the dead-letter store', { concurrency: 4 }, () => {
     assert.deepEqual([letter.state, letter.copies, letter.replayable, letter.blockedBy], ['open', 1, false, null]);
     assert.match(letter.errorStack ?? '', /NonRetryableError/);
     assert.deepEqual([behind.eventId, behind.code, behind.blockedBy], [follower, 'KEY_PARKED', id]);
+  });
+
+  test('gives a letter back to a group whose inbox is in another database than the store', async () => {
+    const store = createPool(stack.config, 'store', { max: 3 });
+    after(() => store.end());
+    const lab = await ConsumerLab.open(stack, { databaseUrl: await stack.createDatabase() });
+    projection(lab, { pool: store });
+    const databases = [
+      { pool: store, relay: stack.relayName },
+      { pool: lab.pool, relay: 'other' },
+    ] as const;
+    const settling = new Settlement({
+      ...quiet,
+      pool: store,
+      databases,
+      tiers: new EventTiers(),
+      failPoint: noFailPoints,
+    });
+    settling.start();
+    after(() => settling.stop());
+    const broken = new Set([1]);
+    lab.start({ handle: refusing(lab, broken), settings: { onPoison: 'dead-letter' } });
+    const [eventId] = await lab.send(eventsOf('k', 2));
+    const find = async () => (await listDeadLetters(store, { ...EVERYTHING, group: lab.group }))[0];
+    const letter = await waitUntil('the letter in the store', find);
+    assert.equal(letter.eventId, eventId);
+    broken.clear();
+    await transaction(store, (tx) => retryLetter(tx, operator, { id: letter.id, reason: 'mended' }));
+    await waitUntil('it being resolved', async () => (await find())?.state === 'resolved');
+    const requests = (db: Pool) =>
+      db.query('select outcome from ferry.inbox_retry where consumer_group = $1', [lab.group]);
+    assert.deepEqual((await requests(lab.pool)).rows, [{ outcome: 'applied' }]);
+    assert.deepEqual((await requests(store)).rows, []);
+    assert.deepEqual(await lab.effectsOf('k'), [2, 1]);
   });
 
   test('enters each record once, however many processes read, and wherever they end', async () => {

@@ -3,10 +3,14 @@
  * meanwhile. How it survives kills is in test/chaos/relay-parked.test.ts.
  */
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { describe, type TestContext, test } from 'node:test';
+import { encodeRelease } from '../../src/events/release-message.ts';
 import type { ErrorCode } from '../../src/kernel/errors.ts';
-import { listParkedKeys, releaseLetters } from '../../src/ops/parked-keys.ts';
+import { listParkedKeys } from '../../src/ops/parked-keys.ts';
+import { emitControls } from '../../src/outbox/control-writer.ts';
 import { createPool } from '../../src/postgres/connection.ts';
+import { transaction } from '../../src/postgres/transaction.ts';
 import { relayNames } from '../../src/relay/names.ts';
 import { orderPlaced } from '../support/order-payloads.ts';
 import { createRandom } from '../support/random.ts';
@@ -17,7 +21,6 @@ import { testStack } from '../support/stack.ts';
 const stack = await testStack();
 const random = createRandom(11);
 const BAD = { ...orderPlaced(random), total: 'not a decimal' };
-const ACTOR = { principal: 'test', requestId: null };
 const ANY_KEY = 'k\u0001 "\\é\u{1F9CA}';
 
 async function openLab(t: TestContext, environment: Record<string, string> = {}): Promise<RelayLab> {
@@ -39,6 +42,15 @@ function patch(lab: RelayLab, id: string | undefined) {
     id,
     JSON.stringify(orderPlaced(random)),
   ]);
+}
+
+/** What the settlement of dead letters asks for, one message an event. */
+async function askToPublish(lab: RelayLab, key: string, events: ReadonlyArray<string | undefined>): Promise<void> {
+  const pool = createPool(lab.config, 'test', { max: 1 });
+  const bodies = events.map((event = '') =>
+    encodeRelease({ id: randomUUID(), topic: lab.topic('order'), key, by: 'test', skip: [], event }),
+  );
+  await transaction(pool, (tx) => emitControls(tx, lab.config.RELAY_NAME, 'release', bodies)).finally(() => pool.end());
 }
 
 async function idsOf(lab: RelayLab, key: string, topic = lab.topic('order')): Promise<(string | undefined)[]> {
@@ -124,11 +136,7 @@ describe('a parked key', { concurrency: 2 }, () => {
     await lab.assertExactlyOnce();
     assert.deepEqual(await idsOf(lab, 'k'), [two]);
     await patch(lab, one);
-    const pool = createPool(lab.config, 'test', { max: 1 });
-    t.after(() => pool.end());
-    const request = { relay: lab.config.RELAY_NAME, eventIds: [one ?? '', two ?? ''], reason: 'mended' };
-    const asked = await Promise.all([1, 2, 3].map(() => releaseLetters(pool, ACTOR, request)));
-    assert.deepEqual(asked[0], [one]);
+    await askToPublish(lab, 'k', [one, one, two, one]);
     await waitUntil('it being published', async () => (await lab.statusOf(one)) === 'published');
     lab.deadLetters = 0;
     await lab.assertExactlyOnce();

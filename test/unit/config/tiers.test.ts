@@ -21,9 +21,12 @@ describe('tiers', () => {
   });
 
   test('a tier can be made to mean something else, in part', () => {
-    const changed = tiers('a.B=critical', 'critical.poison=halt, critical.tries=4,best-effort.tries=2');
-    assert.deepEqual(changed.of('a.B'), { poison: 'halt', tries: 4 });
-    assert.deepEqual(changed.tier('best-effort'), { poison: 'dead-letter', tries: 2 });
+    const changed = tiers(
+      'a.B=critical',
+      'critical.poison=halt, critical.tries=4,best-effort.tries=2,critical.days=90',
+    );
+    assert.deepEqual(changed.of('a.B'), { poison: 'halt', tries: 4, days: 90 });
+    assert.deepEqual(changed.tier('best-effort'), { poison: 'dead-letter', tries: 2, days: 1 });
     assert.equal(tiers('a.B=critical').of('a.B').poison, 'park', 'another configuration is not touched');
   });
 
@@ -34,8 +37,9 @@ describe('tiers', () => {
     ['', 'critical.poison=drop', /TIERS has "critical.poison=drop"; it takes one of park, dead-letter, halt/],
     ['', 'critical.tries=0', /a whole number from 1 to 100/],
     ['', 'critical.tries=1.5', /a whole number from 1 to 100/],
-    ['', 'critical=park', /poison or tries/],
-    ['', 'critical.colour=red', /poison or tries/],
+    ['', 'critical.days=0', /a whole number from 1 to 3660/],
+    ['', 'critical=park', /poison, tries or days/],
+    ['', 'critical.colour=red', /poison, tries or days/],
     ['toString=constructor', '', /EVENT_TIERS/],
   ] as const) {
     test(`${eventTiersText}${tiersText} is refused with what it takes`, () => {

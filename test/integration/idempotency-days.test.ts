@@ -1,0 +1,81 @@
+/** Idempotency keys by day: days are made ahead, one goes when all of its answers have expired, and no answer in force goes with it. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { after, test } from 'node:test';
+import { findAnswer } from '../../src/http/idempotency-store.ts';
+import { createPool } from '../../src/postgres/connection.ts';
+import { dropIdempotencyPartitions, ensureIdempotencyPartitions } from '../../src/postgres/partitions.ts';
+import { waitUntil } from '../support/signals.ts';
+import { testStack } from '../support/stack.ts';
+
+const stack = await testStack();
+const pool = createPool(stack.config, 'idempotency-days');
+after(() => pool.end());
+
+const DAY_MS = 86_400_000;
+const dayOf = (daysAgo: number) => new Date(Date.now() - daysAgo * DAY_MS).toISOString().slice(0, 10);
+
+async function makePastDay(daysAgo: number): Promise<void> {
+  const name = `idempotency_key_${dayOf(daysAgo).replaceAll('-', '')}`;
+  await pool.query(
+    `create table ferry.${name} partition of ferry.idempotency_key
+     for values from ('${dayOf(daysAgo)}T00:00:00Z') to ('${dayOf(daysAgo - 1)}T00:00:00Z')`,
+  );
+}
+
+/** An answer given at noon of that day; resolves with its key. */
+async function answered(daysAgo: number, expiresInHours: number, db: Pick<typeof pool, 'query'> = pool) {
+  const key = randomBytes(32);
+  await db.query(
+    `insert into ferry.idempotency_key (key_hash, fingerprint, status, body, created_at, expires_at)
+     values ($1, $1, 201, '{}', $2, clock_timestamp() + make_interval(hours => $3))`,
+    [key, `${dayOf(daysAgo)}T12:00:00Z`, expiresInHours],
+  );
+  return key;
+}
+
+async function days(): Promise<string[]> {
+  const { rows } = await pool.query<{ day: string }>('select day::text as day from ferry.idempotency_day order by day');
+  return rows.map(({ day }) => day);
+}
+
+test('days are made a week ahead, once', async () => {
+  await ensureIdempotencyPartitions(pool); // a migration has made them already
+  assert.equal((await days()).at(-1), dayOf(-7));
+  assert.equal(await ensureIdempotencyPartitions(pool), 0);
+});
+
+test('a day goes once all of its answers have expired; today and what is in force stay', async () => {
+  for (const daysAgo of [5, 4, 3]) await makePastDay(daysAgo);
+  await answered(5, -1);
+  await answered(4, -1);
+  const inForce = await answered(4, 1);
+  const expiredToday = await answered(0, -1);
+  assert.equal(await dropIdempotencyPartitions(pool), 2);
+  const left = await days();
+  assert.deepEqual(left.slice(0, 1), [dayOf(4)]);
+  assert.ok(left.includes(dayOf(0)));
+  assert.equal((await findAnswer(pool, inForce))?.status, 201);
+  assert.equal(await findAnswer(pool, expiredToday), null);
+  const { rowCount } = await pool.query('select from ferry.idempotency_key where key_hash = $1', [expiredToday]);
+  assert.equal(rowCount, 1);
+});
+
+test('a request that ends while its day is looked at keeps the day', async () => {
+  await makePastDay(6);
+  const client = await pool.connect();
+  try {
+    await client.query('begin');
+    const key = await answered(6, 1, client);
+    const dropping = dropIdempotencyPartitions(pool);
+    await waitUntil('the drop waiting for the request', async () => {
+      const { rowCount } = await pool.query(`select from pg_locks where not granted and mode = 'AccessExclusiveLock'`);
+      return (rowCount ?? 0) > 0;
+    });
+    await client.query('commit');
+    assert.equal(await dropping, 0);
+    assert.equal((await findAnswer(pool, key))?.status, 201);
+  } finally {
+    client.release();
+  }
+});
