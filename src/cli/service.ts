@@ -1,4 +1,4 @@
-/** The service as commands see it; `src/app.ts` makes it and `src/main.ts` passes it in, because cli/ stands below app. */
+/** The service as commands see it; `src/app/` makes it and `src/main.ts` passes it in, because cli/ stands below app/. */
 import type { Config } from '../config/variables.ts';
 
 export interface RunningService {

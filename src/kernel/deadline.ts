@@ -57,3 +57,8 @@ export function backoffMs(attempt: number, baseMs: number, maxMs: number): numbe
   const ceiling = Math.min(maxMs, baseMs * 2 ** Math.min(attempt, 30));
   return Math.ceil(ceiling / 2 + (Math.random() * ceiling) / 2);
 }
+
+/** Never settles. */
+export function never(): Promise<never> {
+  return new Promise(() => {});
+}

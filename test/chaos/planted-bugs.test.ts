@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import { relayOptions } from '../../src/app.ts';
+import { relayOptions } from '../../src/app/relays.ts';
 import { topicRoutes } from '../../src/events/routes.ts';
 import type { FailPointName } from '../../src/kernel/fail-point.ts';
 import { createRegistryClient } from '../../src/registry/registry-client.ts';

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { startService } from '../../src/app.ts';
+import { startService } from '../../src/app/service.ts';
 import { pushAllSchemas } from '../../src/cli/schemas-command.ts';
 import type { RunningService } from '../../src/cli/service.ts';
 import { HEADER } from '../../src/events/record.ts';

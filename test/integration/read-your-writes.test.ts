@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
-import { startService } from '../../src/app.ts';
+import { startService } from '../../src/app/service.ts';
 import { pushAllSchemas } from '../../src/cli/schemas-command.ts';
 import type { RunningService } from '../../src/cli/service.ts';
 import type { Config } from '../../src/config/variables.ts';

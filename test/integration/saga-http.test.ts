@@ -4,7 +4,7 @@ import { execFile } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { startService } from '../../src/app.ts';
+import { startService } from '../../src/app/service.ts';
 import { pushAllSchemas } from '../../src/cli/schemas-command.ts';
 import { findSaga, listSagas } from '../../src/ops/sagas.ts';
 import { transaction } from '../../src/postgres/transaction.ts';
