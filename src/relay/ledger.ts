@@ -1,8 +1,8 @@
 /** The relay's statements on the database: what it must prove there at a start, and what it tells readers of the outbox. */
-import type { OutboxEvent, Payload } from '../events/outbox-event.ts';
+import type { OutboxEvent } from '../events/outbox-event.ts';
 import { FerryError } from '../kernel/errors.ts';
-import type { EventId } from '../kernel/event-id.ts';
 import { formatLsn, type Lsn, parseLsn } from '../kernel/lsn.ts';
+import { eventOfRow, OUTBOX_COLUMNS, type OutboxRow } from '../outbox/outbox-row.ts';
 import type { Queryable } from '../postgres/connection.ts';
 
 export interface EpochOrigin {
@@ -145,30 +145,11 @@ export async function emitHeartbeat(client: Queryable, prefix: string, nonce: st
   return rows[0]?.snapshot ?? '';
 }
 
-interface OutboxRow extends Record<string, unknown> {
-  readonly id: string;
-  readonly aggregatetype: string;
-  readonly aggregateid: string;
-  readonly aggregateversion: bigint | null;
-  readonly type: string;
-  readonly payload: string | null;
-  readonly payload_bytes: Buffer | null;
-  readonly schema_id: number | null;
-  readonly headers: Record<string, string>;
-  readonly traceparent: string | null;
-  readonly occurred_at: string;
-  readonly recorded_at: string;
-  readonly seq: bigint;
-}
-
-const OUTBOX_COLUMNS = `id, aggregatetype, aggregateid, aggregateversion, type, payload::text, payload_bytes, schema_id, headers, traceparent,
-            occurred_at, recorded_at, seq`;
-
 /** Opens a cursor over the rows older than the slot, in order of insertion, behind `rowSeq`; lives as long as its transaction. */
 export async function declareBackfillCursor(tx: Queryable, snapshot: string, rowSeq: bigint): Promise<void> {
   await tx.query(
     `declare ferry_backfill no scroll cursor for
-     select ${OUTBOX_COLUMNS} from ferry.outbox
+     select ${OUTBOX_COLUMNS} from ferry.outbox event
       where seq > ${rowSeq} and pg_visible_in_snapshot(tx, '${snapshot.replaceAll("'", '')}'::pg_snapshot)
       order by seq`,
   );
@@ -176,7 +157,7 @@ export async function declareBackfillCursor(tx: Queryable, snapshot: string, row
 
 export async function fetchBackfill(tx: Queryable, count: number): Promise<OutboxEvent[]> {
   const { rows } = await tx.query<OutboxRow>(`fetch ${count} from ferry_backfill`);
-  return rows.map(toEvent);
+  return rows.map(eventOfRow);
 }
 
 /** Those of the events that are in the outbox; where an operator has edited one, as it is now (ferry.event_patch). */
@@ -191,28 +172,5 @@ export async function readOutboxEvents(client: Queryable, ids: readonly string[]
       where event.id = any($1::uuid[])`,
     [ids],
   );
-  return new Map(rows.map((row) => [row.id, toEvent(row)]));
-}
-
-function toEvent(row: OutboxRow): OutboxEvent {
-  return {
-    id: row.id as EventId,
-    aggregateType: row.aggregatetype,
-    aggregateId: row.aggregateid,
-    aggregateVersion: row.aggregateversion,
-    type: row.type,
-    payload: toPayload(row),
-    schemaId: row.schema_id,
-    headers: row.headers,
-    traceparent: row.traceparent,
-    occurredAt: row.occurred_at,
-    recordedAt: row.recorded_at,
-    seq: row.seq,
-  };
-}
-
-function toPayload(row: OutboxRow): Payload {
-  if (row.payload !== null) return { kind: 'json', text: row.payload };
-  if (row.payload_bytes !== null) return { kind: 'avro', bytes: row.payload_bytes };
-  return { kind: 'tombstone' };
+  return new Map(rows.map((row) => [row.id, eventOfRow(row)]));
 }
