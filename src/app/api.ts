@@ -1,6 +1,6 @@
 /** The role api: what the HTTP API is given. */
 import { recordSource } from '../cli/record-source.ts';
-import { type DatabaseName, databaseOf } from '../config/databases.ts';
+import type { DatabaseName } from '../config/databases.ts';
 import { PayloadViews } from '../deadletter/payload-views.ts';
 import { ANSWERS } from '../domain/commerce/consumers.ts';
 import { fulfilment } from '../domain/commerce/fulfilment.ts';
@@ -25,17 +25,15 @@ export async function createApi(parts: Parts, probes: ProbeSources): Promise<Htt
   const { config, databases, telemetry, routes, store, pools } = parts;
   // Loaded only here: half a second of start that a relay which takes over does not have.
   const { createHttpServer } = await import('../http/server.ts');
-  const isInventoryApart = databaseOf(databases, 'inventory') !== 'main';
   return createHttpServer({
     ...probes,
     config,
     pool: pools.of('main'),
-    ...(isInventoryApart ? { inventoryPool: pools.of('inventory') } : {}),
+    databases: ownersIn(parts),
     events: createEventWriter(encoderOf(parts), routes),
     ownerOf: ownersByTopic(parts),
     projections: gateProjections(parts),
     sagas: { engine: new SagaEngine({ ...telemetry, sagas: [fulfilment] }), routes },
-    owners: ownersIn(parts),
     payloads: {
       views: new PayloadViews({ store, decoder: createDecoder({ store }), naming: config.SUBJECT_NAMING }),
       encoder: encoderOf(parts),

@@ -15,7 +15,12 @@ import { encoderOf, ownersIn, type Parts, topicSettings } from './parts.ts';
 export function startKeepers(parts: Parts): void {
   const { databases, telemetry, pools, scope } = parts;
   const keepers: Running[] = [
-    ...deadLetterKeepers({ ...parts, ...telemetry, databases: ownersIn(parts), decoder: createDecoder(parts) }),
+    ...deadLetterKeepers({
+      ...parts,
+      ...telemetry,
+      databases: [...ownersIn(parts).values()],
+      decoder: createDecoder(parts),
+    }),
   ];
   for (const [database, config] of databases) {
     const both = { pool: pools.of(database), deadLetters: pools.of('main') };

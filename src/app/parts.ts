@@ -1,5 +1,5 @@
 /** What the roles of a process are made of, and what several of them need. */
-import type { Databases } from '../config/databases.ts';
+import type { DatabaseName, Databases } from '../config/databases.ts';
 import type { Config } from '../config/variables.ts';
 import type { OwnerDatabase } from '../deadletter/settlement.ts';
 import type { EventEncoder } from '../events/encoder.ts';
@@ -34,6 +34,6 @@ export function topicSettings(config: Config): TopicSettings {
 }
 
 /** Each database with its relay, the main one first. */
-export function ownersIn({ databases, pools }: Parts): OwnerDatabase[] {
-  return [...databases].map(([name, { RELAY_NAME: relay }]) => ({ pool: pools.of(name), relay }));
+export function ownersIn({ databases, pools }: Parts): ReadonlyMap<DatabaseName, OwnerDatabase> {
+  return new Map([...databases].map(([name, { RELAY_NAME: relay }]) => [name, { pool: pools.of(name), relay }]));
 }

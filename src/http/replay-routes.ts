@@ -1,5 +1,6 @@
 /** Replays over HTTP: begin one or only count it, follow it, stop it and let it go on. */
 import { type FastifyPluginCallbackTypebox, Type } from '@fastify/type-provider-typebox';
+import { OWN_DATABASE_NAMES } from '../config/databases.ts';
 import {
   dryRun,
   type GroupsOfTopics,
@@ -24,7 +25,7 @@ import {
   ReplaySchema,
   requestOf,
 } from './replay-contract.ts';
-import { actorOf, type RouteDeps } from './route-deps.ts';
+import { actorOf, type DepsOfDatabase } from './route-deps.ts';
 
 /** What the routes of replays need beside the others. */
 export interface ReplayDeps extends Omit<ReplayPlace, 'relay'> {
@@ -35,10 +36,18 @@ export interface ReplayDeps extends Omit<ReplayPlace, 'relay'> {
 const DRY_RUN_TIMEOUT_MS = 20_000;
 
 const ReplayParams = Type.Object({ id: UuidV7 });
-const ReplayQuery = Type.Object({ state: Type.Optional(Type.Enum([...REPLAY_STATES])), ...PageQuery }, closed);
+const database = Type.Optional(
+  Type.Enum(['main', ...OWN_DATABASE_NAMES], {
+    description: 'Whose outbox: a participant that has a database of its own; default: main.',
+  }),
+);
+const DatabaseQuery = Type.Object({ database }, closed);
+const ReplayQuery = Type.Object(
+  { database, state: Type.Optional(Type.Enum([...REPLAY_STATES])), ...PageQuery },
+  closed,
+);
 
-export function replayRoutes(deps: RouteDeps, { groupsOf, ...where }: ReplayDeps): FastifyPluginCallbackTypebox {
-  const place: ReplayPlace = { ...where, relay: deps.relayName };
+export function replayRoutes(depsOf: DepsOfDatabase, { groupsOf, ...where }: ReplayDeps): FastifyPluginCallbackTypebox {
   return (app, _options, done) => {
     app.post(
       '/v1/ops/replays',
@@ -48,6 +57,7 @@ export function replayRoutes(deps: RouteDeps, { groupsOf, ...where }: ReplayDeps
           operationId: 'startReplay',
           summary: 'Publish rows of the outbox once more, or count what that would be',
           headers: IdempotencyHeaders,
+          querystring: DatabaseQuery,
           body: ReplayBody,
           response: answers(
             { 200: PreviewSchema, 201: ReplayFactsSchema },
@@ -56,14 +66,20 @@ export function replayRoutes(deps: RouteDeps, { groupsOf, ...where }: ReplayDeps
         },
       },
       async (request, reply) => {
+        const { pool, relayName: relay, idempotency } = depsOf(request.query.database ?? 'main');
+        const place: ReplayPlace = { ...where, relay };
         const replay = requestOf(request.body);
         if (request.body.dryRun === true) {
-          reply.send(previewOf(await dryRun(deps.pool, place, groupsOf, replay, DRY_RUN_TIMEOUT_MS)));
+          reply.send(previewOf(await dryRun(pool, place, groupsOf, replay, DRY_RUN_TIMEOUT_MS)));
           return;
         }
-        await answerOnce(deps.idempotency, request, reply, async (tx) => {
+        await answerOnce(idempotency, request, reply, async (tx) => {
           const id = await startReplay(tx, actorOf(request), place, replay);
-          return { status: 201, body: factsOf(await knownReplay(tx, id)), location: `/v1/ops/replays/${id}` };
+          return {
+            status: 201,
+            body: factsOf(await knownReplay(tx, id)),
+            location: placeOf(id, request.query.database),
+          };
         });
       },
     );
@@ -83,8 +99,9 @@ export function replayRoutes(deps: RouteDeps, { groupsOf, ...where }: ReplayDeps
         },
       },
       async ({ query }) => {
-        const { state = null } = query;
-        const { rows, nextCursor } = await readPage(query, (slice) => listReplays(deps.pool, { state, ...slice }));
+        const { database = 'main', state = null } = query;
+        const { pool } = depsOf(database);
+        const { rows, nextCursor } = await readPage(query, (slice) => listReplays(pool, { state, ...slice }));
         return { replays: rows.map(bodyOf), nextCursor };
       },
     );
@@ -97,10 +114,11 @@ export function replayRoutes(deps: RouteDeps, { groupsOf, ...where }: ReplayDeps
           operationId: 'getReplay',
           summary: 'Read how far a replay is',
           params: ReplayParams,
+          querystring: DatabaseQuery,
           response: answers({ 200: ReplayFactsSchema }, [401, 403, 404, 422, 503]),
         },
       },
-      async ({ params }) => factsOf(await knownReplay(deps.pool, params.id)),
+      async ({ params, query }) => factsOf(await knownReplay(depsOf(query.database ?? 'main').pool, params.id)),
     );
 
     for (const action of Object.keys(REPLAY_ACTIONS) as ReplayAction[]) {
@@ -113,12 +131,13 @@ export function replayRoutes(deps: RouteDeps, { groupsOf, ...where }: ReplayDeps
             summary: REPLAY_ACTIONS[action],
             headers: IdempotencyHeaders,
             params: ReplayParams,
+            querystring: DatabaseQuery,
             body: Type.Object({ reason: Reason }, closed),
             response: answers({ 200: ReplayFactsSchema }, [400, 401, 403, 404, 409, 422, 503]),
           },
         },
         (request, reply) =>
-          answerOnce(deps.idempotency, request, reply, async (tx) => {
+          answerOnce(depsOf(request.query.database ?? 'main').idempotency, request, reply, async (tx) => {
             const { id } = request.params;
             await operateReplay(tx, actorOf(request), { id, action, reason: request.body.reason });
             return { status: 200, body: factsOf(await knownReplay(tx, id)) };
@@ -127,4 +146,8 @@ export function replayRoutes(deps: RouteDeps, { groupsOf, ...where }: ReplayDeps
     }
     done();
   };
+}
+
+function placeOf(id: string, database: string | undefined): string {
+  return `/v1/ops/replays/${id}${database === undefined ? '' : `?database=${database}`}`;
 }

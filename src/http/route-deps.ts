@@ -1,5 +1,6 @@
 /** What routes work with. */
 import type { FastifyRequest } from 'fastify';
+import type { DatabaseName } from '../config/databases.ts';
 import type { Actor } from '../domain/audit.ts';
 import type { UntilApplied } from '../inbox/position-gate.ts';
 import type { EventWriter } from '../outbox/event-writer.ts';
@@ -24,6 +25,9 @@ export interface RouteDeps {
   /** The relay whose progress an event's status tells. */
   readonly relayName: string;
 }
+
+/** What routes of a database work with. Throws INVALID_REQUEST if the participant has none of its own. */
+export type DepsOfDatabase = (name: DatabaseName) => RouteDeps;
 
 /** Who stands in the audit row of what a request does. */
 export function actorOf(request: FastifyRequest): Actor {

@@ -3,6 +3,7 @@ import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
 import type { Tracer } from '@opentelemetry/api';
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
 import { v7 } from 'uuid';
+import type { DatabaseName } from '../config/databases.ts';
 import type { Config } from '../config/variables.ts';
 import type { OwnerDatabase } from '../deadletter/settlement.ts';
 import { FerryError } from '../kernel/errors.ts';
@@ -31,7 +32,7 @@ import { parkedKeyRoutes } from './parked-key-routes.ts';
 import { type ProbeDeps, probeRoutes } from './probe-routes.ts';
 import { sendProblem } from './problem.ts';
 import { type ReplayDeps, replayRoutes } from './replay-routes.ts';
-import type { Projections, RouteDeps } from './route-deps.ts';
+import type { DepsOfDatabase, Projections, RouteDeps } from './route-deps.ts';
 import { type SagaDeps, sagaRoutes } from './saga-routes.ts';
 import { stockRoutes } from './stock-routes.ts';
 import { registerTracing } from './tracing.ts';
@@ -44,8 +45,8 @@ export interface HttpDeps extends Omit<ProbeDeps, 'db'> {
     'HTTP_BODY_LIMIT_BYTES' | 'IDEMPOTENCY_KEY_TTL_HOURS' | 'IDEMPOTENCY_KEY_SECRET' | 'RELAY_NAME'
   >;
   readonly pool: Pool;
-  /** Of inventory's own database, where stock is then kept; left out: it is in the main one. */
-  readonly inventoryPool?: Pool;
+  /** All that there are, with their relays; left out: the main one alone. */
+  readonly databases?: ReadonlyMap<DatabaseName, OwnerDatabase>;
   readonly events: EventWriter;
   /** The participant in whose own database events of an aggregatetype are written, and nowhere else; null: it is the main one. */
   readonly ownerOf?: (aggregateType: string) => string | null;
@@ -54,8 +55,6 @@ export interface HttpDeps extends Omit<ProbeDeps, 'db'> {
   readonly lineage: LineageSources;
   /** Left out: this process knows no sagas, and has no routes for them. */
   readonly sagas?: SagaDeps;
-  /** Databases in which keys are parked; left out: the main one. */
-  readonly owners?: readonly OwnerDatabase[];
   /** How the payloads of dead letters are read and checked. */
   readonly payloads: PayloadTools;
   readonly replays: ReplayDeps;
@@ -119,6 +118,8 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
       tellsPosition: true,
     },
   };
+  const databases = deps.databases ?? new Map([['main', { pool: deps.pool, relay: deps.config.RELAY_NAME }]]);
+  const depsOf: DepsOfDatabase = (name) => depsIn(routeDeps, databases, name);
   await app.register(probeRoutes({ ...deps, db: deps.pool }));
   await app.register(contractRoute);
   await app.register(eventRoutes(routeDeps));
@@ -128,23 +129,27 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
     await app.register(orderRoutes(routeDeps));
     await app.register(customerRoutes(routeDeps));
     await app.register(orderTotalsRoutes(routeDeps));
-    await app.register(stockRoutes(stockDeps(routeDeps, deps.inventoryPool)));
+    await app.register(stockRoutes(depsOf(databases.has('inventory') ? 'inventory' : 'main')));
     await app.register(orderStreamRoutes(routeDeps, deps.logger));
   }
   if (deps.sagas !== undefined) await app.register(sagaRoutes(routeDeps, deps.sagas));
   await app.register(deadLetterRoutes(routeDeps, deps.payloads));
-  await app.register(replayRoutes(routeDeps, deps.replays));
-  const owners = deps.owners ?? [{ pool: deps.pool, relay: deps.config.RELAY_NAME }];
-  await app.register(parkedKeyRoutes(routeDeps, owners));
-  keepIdempotencyDays(app, deps);
+  await app.register(replayRoutes(depsOf, deps.replays));
+  await app.register(parkedKeyRoutes(routeDeps, [...databases.values()]));
+  keepIdempotencyDays(app, databases, deps.logger);
   return app;
 }
 
-/** Stock, its idempotency keys and its audit rows are in one database; keys of the API are looked up in the main one all the same. */
-function stockDeps(deps: RouteDeps, inventoryPool: Pool | undefined): RouteDeps {
-  if (inventoryPool === undefined) return deps;
-  const idempotency = { ...deps.idempotency, pool: inventoryPool, tellsPosition: false };
-  return { ...deps, pool: inventoryPool, idempotency };
+/**
+ * For routes that work in a database of a participant's own: rows, idempotency keys and audit rows are there; keys of the API are looked up
+ * in the main one all the same. Throws INVALID_REQUEST if there is no such database.
+ */
+function depsIn(deps: RouteDeps, databases: ReadonlyMap<string, OwnerDatabase>, name: DatabaseName): RouteDeps {
+  if (name === 'main') return deps;
+  const own = databases.get(name);
+  if (own === undefined) throw new FerryError('INVALID_REQUEST', `database is ${name}, which has none of its own`);
+  const idempotency = { ...deps.idempotency, pool: own.pool, tellsPosition: false };
+  return { ...deps, pool: own.pool, relayName: own.relay, idempotency };
 }
 
 /** The client's id where it can stand in logs as it is. */
@@ -195,9 +200,16 @@ async function idempotencySecret({ config, pool }: HttpDeps): Promise<Buffer> {
     : Buffer.from(config.IDEMPOTENCY_KEY_SECRET, 'utf8');
 }
 
-function keepIdempotencyDays(app: FastifyInstance, { pool, inventoryPool, logger }: HttpDeps): void {
-  const warn = (err: unknown) => logger.warn({ err }, 'the partitions of the idempotency keys are not kept');
-  const stops = [pool, inventoryPool].flatMap((db) => (db === undefined ? [] : [keepIdempotencyPartitions(db, warn)]));
+function keepIdempotencyDays(
+  app: FastifyInstance,
+  databases: ReadonlyMap<string, OwnerDatabase>,
+  logger: Logger,
+): void {
+  const stops = [...databases].map(([database, { pool }]) =>
+    keepIdempotencyPartitions(pool, (err) =>
+      logger.warn({ err, database }, 'the partitions of the idempotency keys are not kept'),
+    ),
+  );
   app.addHook('onClose', (_app, done) => {
     for (const stop of stops) stop();
     done();

@@ -7,6 +7,7 @@ import { after, before, describe, test } from 'node:test';
 import { startService } from '../../src/app/service.ts';
 import { pushAllSchemas } from '../../src/cli/schemas-command.ts';
 import type { RunningService } from '../../src/cli/service.ts';
+import { createPool } from '../../src/postgres/connection.ts';
 import { testApi } from '../support/api.ts';
 import { orderPlaced } from '../support/order-payloads.ts';
 import { createRandom } from '../support/random.ts';
@@ -70,6 +71,43 @@ describe('over HTTP, a replay', () => {
       (cancelled.body.replays as Array<{ id: string }>).map((replay) => replay.id),
       [id],
     );
+  });
+
+  test('is of a participant’s own database where that is asked for, with its own relay', async () => {
+    const payment = createPool({ DATABASE_URL: await stack.createDatabase(), POSTGRES_TLS: 'auto' }, 'payment', {
+      max: 2,
+    });
+    after(() => payment.end());
+    const main = { pool: api.pool, relay: stack.relayName };
+    const databases = new Map([
+      ['main', main],
+      ['payment', { pool: payment, relay: `${stack.relayName}_payment` }],
+    ] as const);
+    const apart = await testApi(stack, { overrides: { databases } });
+    await payment.query(
+      `insert into ferry.outbox (aggregatetype, aggregateid, type, payload) values ('order', 'o-9', 'commerce.OrderPlaced', $1)`,
+      [JSON.stringify(orderPlaced(random))],
+    );
+    const ask = (method: 'GET' | 'POST', path: string, body?: object) =>
+      apart.request(method, path, { as: 'operator', ...(body === undefined ? {} : { body }) });
+    const begun = await ask('POST', '/v1/ops/replays?database=payment', { select, reason: 'because' });
+    assert.equal(begun.status, 201, begun.text);
+    const { id } = begun.body;
+    assert.equal(begun.headers.location, `/v1/ops/replays/${id}?database=payment`);
+    const idsIn = async (database: string) =>
+      ((await ask('GET', `/v1/ops/replays?database=${database}`)).body.replays as Array<{ id: string }>).map(
+        (one) => one.id,
+      );
+    assert.deepEqual(await idsIn('payment'), [id]);
+    assert.equal((await idsIn('main')).includes(String(id)), false);
+    const { rows } = await payment.query('select relay, audit.action from ferry.replay, ferry.audit');
+    assert.deepEqual(rows, [{ relay: `${stack.relayName}_payment`, action: 'replay.start' }]);
+    const paused = await ask('POST', `/v1/ops/replays/${id}/pause?database=payment`, { reason: 'because' });
+    assert.equal(paused.body.state, 'paused');
+    const elsewhere = await ask('GET', `/v1/ops/replays/${id}`);
+    const unknown = await ask('GET', '/v1/ops/replays?database=shipping');
+    assert.deepEqual([elsewhere.status, unknown.status, unknown.body.code], [404, 422, 'INVALID_REQUEST']);
+    assert.match(String(unknown.body.detail), /shipping/);
   });
 
   test('is counted without being begun', async () => {
