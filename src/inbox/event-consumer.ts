@@ -101,7 +101,7 @@ const SHORT_BATCH_MS = 250;
  * While a batch is under way the next one gathers, until that one has ended, this long or until it is full: on a busy machine few large
  * batches do the work of many small ones at a part of the cost, and on an idle one nothing waits, since nothing is under way.
  */
-const GATHER_MS = 50;
+export const GATHER_MS = 50;
 /** Nothing is known yet of how fast the handlers are; a batch that is far too large would be lost as a whole in the next crash. */
 const FIRST_BATCH_EVENTS = 32;
 

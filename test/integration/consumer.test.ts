@@ -8,6 +8,7 @@ import { SpanStatusCode } from '@opentelemetry/api';
 import { InMemorySpanExporter, SimpleSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace';
 import { v7 as uuidv7 } from 'uuid';
 import type { ConsumedEvent } from '../../src/inbox/consumed-event.ts';
+import { GATHER_MS } from '../../src/inbox/event-consumer.ts';
 import type { AnyHandler } from '../../src/inbox/handler.ts';
 import { dropInboxPartitions } from '../../src/postgres/partitions.ts';
 import { COUNTED, ConsumerLab, type LabRecord } from '../support/consumer-lab.ts';
@@ -69,6 +70,31 @@ describe('effectively once', { concurrency: 4 }, () => {
     await lab.untilDone();
     for (const key of keys) assert.deepEqual(await lab.effectsOf(key), upTo(40));
     assert.ok(transactions.size >= 480 / 7, 'larger batches than allowed');
+  });
+
+  test('while a batch is under way the next one gathers', async () => {
+    const lab = await ConsumerLab.open(stack);
+    const transactions = new Map<number, string>();
+    const gate = Promise.withResolvers<void>();
+    lab.start({
+      handle: async (event, tx) => {
+        await lab.effect(event, tx);
+        const { rows } = await tx.query<{ xid: string }>('select pg_current_xact_id()::text as xid');
+        transactions.set(event.value.n, rows[0]?.xid ?? '');
+        if (event.value.n === 1) await gate.promise;
+      },
+    });
+    await lab.send([{ key: 'k1', n: 1 }]);
+    await waitUntil('the first one being under way', async () => transactions.has(1));
+    const startedAt = performance.now();
+    for (let n = 2; n <= 40; n++) await lab.send([{ key: `k${n}`, n }]);
+    await lab.untilEffects(39);
+    const tookMs = performance.now() - startedAt;
+    gate.resolve();
+    await lab.untilEffects(40);
+    const batches = new Set(transactions.values()).size - 1;
+    const most = 2 + tookMs / GATHER_MS; // one may begin as often as that
+    assert.ok(batches <= most, `39 events in ${batches} transactions within ${Math.round(tookMs)} ms`);
   });
 
   test('records of a foreign producer are events if they have an id, and harm nobody if they are nonsense', async () => {
