@@ -100,6 +100,9 @@ function properties(directory: string, port: number, controllerPort: number): st
     // a broker that was killed may register again only when its last session is over: this is what its restart waits for
     'broker.session.timeout.ms': 4_000,
     'broker.heartbeat.interval.ms': 500,
+    // There is no other broker to hand partitions to. While this one waits for that it still answers, with partitions that have no leader, and
+    // what it has then acknowledged of a transaction can be gone afterwards: seen as a checkpoint aborted after its commit, or open for ever.
+    'controlled.shutdown.enable': false,
     'log.segment.bytes': 67_108_864,
     'log.cleaner.dedupe.buffer.size': 8_388_608,
     'num.network.threads': 2,

@@ -46,6 +46,7 @@ export function registryRecipe(
         QUARKUS_LOG_LEVEL: 'WARN',
         QUARKUS_LOG_CONSOLE_FORMAT: '%d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %c{1.} %s%e%n',
         QUARKUS_BANNER_ENABLED: 'false',
+        QUARKUS_HTTP_ACCESS_LOG_ENABLED: 'false', // on by default, a line a request
       },
     }),
     probe: async () => {
