@@ -27,25 +27,39 @@ join pg_class c on c.oid = i.inhrelid
 where i.inhparent = 'ferry.idempotency_key'::regclass;
 grant select on ferry.idempotency_day to ferry_reader, ferry_api;
 
--- Makes the days from `first_day`, or after the newest one, up to `days_ahead` from now; returns how many. Locks as in 0100.
-create function ferry.make_idempotency_days(first_day date, days_ahead int) returns int
-language plpgsql as $$
+-- Makes the partitions by UTC day of a table, named after it: from `first_day`, or after the newest there is, up to `days_ahead` from now.
+-- Returns how many. Waits half a second at most for its lock, as its callers say.
+create function ferry.make_days(parent regclass, first_day date, days_ahead int) returns int
+language plpgsql set search_path = pg_catalog, pg_temp as $$
 declare
   today date := (clock_timestamp() at time zone 'UTC')::date;
   newest date;
   created int := 0;
 begin
-  perform pg_advisory_xact_lock(hashtextextended('ferry.idempotency partitions', 0));
-  select coalesce(max(day), first_day - 1) into newest from ferry.idempotency_day;
+  perform pg_advisory_xact_lock(hashtextextended(parent::text || ' partitions', 0));
+  select coalesce(max(to_date(right(c.relname, 8), 'YYYYMMDD')), first_day - 1) into newest
+  from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = parent;
   while newest < today + days_ahead loop
     newest := newest + 1;
     execute format(
-      'create table ferry.%I partition of ferry.idempotency_key for values from (%L) to (%L)',
-      'idempotency_key_' || to_char(newest, 'YYYYMMDD'),
+      'create table %s partition of %s for values from (%L) to (%L)',
+      parent::text || to_char(newest, '"_"YYYYMMDD'), parent,
       newest::timestamp at time zone 'UTC', (newest + 1)::timestamp at time zone 'UTC');
     created := created + 1;
   end loop;
   return created;
+end
+$$;
+
+-- As in 0100.
+create or replace function ferry.ensure_inbox_partitions(days_back int, days_ahead int) returns int
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set lock_timeout = '500ms' as $$
+begin
+  if days_back is null or days_back not between 1 and 3660 or days_ahead is null or days_ahead not between 1 and 366 then
+    raise exception using errcode = '22023', message = 'days_back takes 1 to 3660, days_ahead 1 to 366';
+  end if;
+  return ferry.make_days('ferry.inbox', (clock_timestamp() at time zone 'UTC')::date - days_back, days_ahead);
 end
 $$;
 
@@ -56,7 +70,7 @@ begin
   if days_ahead is null or days_ahead not between 1 and 366 then
     raise exception using errcode = '22023', message = format('days_ahead is %s; it takes 1 to 366', days_ahead);
   end if;
-  return ferry.make_idempotency_days((clock_timestamp() at time zone 'UTC')::date, days_ahead);
+  return ferry.make_days('ferry.idempotency_key', (clock_timestamp() at time zone 'UTC')::date, days_ahead);
 end
 $$;
 
@@ -70,7 +84,7 @@ declare
   in_force boolean;
   dropped int := 0;
 begin
-  perform pg_advisory_xact_lock(hashtextextended('ferry.idempotency partitions', 0));
+  perform pg_advisory_xact_lock(hashtextextended('ferry.idempotency_key partitions', 0));
   for past in
     select partition from ferry.idempotency_day where day < (clock_timestamp() at time zone 'UTC')::date order by day
   loop
@@ -87,9 +101,10 @@ end
 $$;
 
 revoke execute on function
-  ferry.make_idempotency_days(date, int), ferry.ensure_idempotency_partitions(int), ferry.drop_idempotency_partitions() from public;
+  ferry.make_days(regclass, date, int), ferry.ensure_idempotency_partitions(int), ferry.drop_idempotency_partitions() from public;
 grant execute on function ferry.ensure_idempotency_partitions(int), ferry.drop_idempotency_partitions() to ferry_api;
 
-select ferry.make_idempotency_days(
+select ferry.make_days(
+  'ferry.idempotency_key',
   coalesce((select (min(created_at) at time zone 'UTC')::date from unexpired), (clock_timestamp() at time zone 'UTC')::date), 1);
 insert into ferry.idempotency_key select * from unexpired;

@@ -17,19 +17,19 @@ import { migrationSets } from '../postgres/migrate.ts';
 import { createDecoder } from '../registry/decoder.ts';
 import { SagaEngine } from '../saga/engine.ts';
 import type { Logger } from '../telemetry/logger.ts';
-import { encoderOf, ownersIn, type Parts } from './parts.ts';
+import { encoderOf, type Parts } from './parts.ts';
 
 export type ProbeSources = Omit<ProbeDeps, 'db'> & { readonly logger: Logger };
 
 export async function createApi(parts: Parts, probes: ProbeSources): Promise<HttpServer> {
-  const { config, databases, telemetry, routes, store, pools } = parts;
+  const { config, telemetry, routes, store, pools } = parts;
   // Loaded only here: half a second of start that a relay which takes over does not have.
   const { createHttpServer } = await import('../http/server.ts');
   return createHttpServer({
     ...probes,
     config,
     pool: pools.of('main'),
-    databases: ownersIn(parts),
+    databases: pools.withRelays(),
     events: createEventWriter(encoderOf(parts), routes),
     ownerOf: ownersByTopic(parts),
     projections: gateProjections(parts),
@@ -39,7 +39,7 @@ export async function createApi(parts: Parts, probes: ProbeSources): Promise<Htt
       encoder: encoderOf(parts),
     },
     lineage: {
-      databases: [...databases].map(([name, { RELAY_NAME: relay }]) => ({ name, db: pools.of(name), relay })),
+      databases: [...pools.withRelays()].map(([name, { pool, relay }]) => ({ name, db: pool, relay })),
       routes,
       records: recordSource(config),
     },

@@ -1,4 +1,4 @@
-/** The role ops, which looks after the data while the others work. */
+/** The role ops. */
 import type { DatabaseConfig, DatabaseName } from '../config/databases.ts';
 import type { Running } from '../domain/commerce/consumers.ts';
 import { kafkaOptions } from '../kafka/client.ts';
@@ -9,18 +9,14 @@ import { deadLetterKeepers } from '../ops/dead-letter-keepers.ts';
 import { createDecoder } from '../registry/decoder.ts';
 import { ReplayRunner, type ReplayRunnerOptions } from '../replay/runner.ts';
 import { checkAgainstOutbox } from '../replay/side-topic.ts';
-import { encoderOf, ownersIn, type Parts, topicSettings } from './parts.ts';
+import { encoderOf, type Parts, topicSettings } from './parts.ts';
 
 /** What looks after the data while the others work; any number of processes may run it. */
 export function startKeepers(parts: Parts): void {
   const { databases, telemetry, pools, scope } = parts;
+  const owners = [...pools.withRelays().values()];
   const keepers: Running[] = [
-    ...deadLetterKeepers({
-      ...parts,
-      ...telemetry,
-      databases: [...ownersIn(parts).values()],
-      decoder: createDecoder(parts),
-    }),
+    ...deadLetterKeepers({ ...parts, ...telemetry, databases: owners, decoder: createDecoder(parts) }),
   ];
   for (const [database, config] of databases) {
     const both = { pool: pools.of(database), deadLetters: pools.of('main') };

@@ -1,7 +1,6 @@
 /** What the roles of a process are made of, and what several of them need. */
-import type { DatabaseName, Databases } from '../config/databases.ts';
+import type { Databases } from '../config/databases.ts';
 import type { Config } from '../config/variables.ts';
-import type { OwnerDatabase } from '../deadletter/settlement.ts';
 import type { EventEncoder } from '../events/encoder.ts';
 import type { TopicRoutes } from '../events/routes.ts';
 import type { TopicSettings } from '../kafka/topic-catalog.ts';
@@ -31,9 +30,4 @@ export function encoderOf({ config, store }: Pick<Parts, 'config' | 'store'>): E
 /** Of the topics that Ferry makes. */
 export function topicSettings(config: Config): TopicSettings {
   return { partitions: config.TOPIC_PARTITIONS, replicationFactor: config.TOPIC_REPLICATION_FACTOR };
-}
-
-/** Each database with its relay, the main one first. */
-export function ownersIn({ databases, pools }: Parts): ReadonlyMap<DatabaseName, OwnerDatabase> {
-  return new Map([...databases].map(([name, { RELAY_NAME: relay }]) => [name, { pool: pools.of(name), relay }]));
 }

@@ -19,9 +19,12 @@ export async function runDlq(session: Session, options: DlqOptions, args: readon
   const [action, id] = args as [LetterAction | 'parked' | 'release', string | undefined];
   const config = sessionConfig(session);
   requireAddress(config, 'DATABASE_URL');
-  const databases = databasesOf(config);
-  const pools = new Pools({ databases, applicationName: 'ferry dlq', settings: () => ({ max: 1 }) });
-  const owners = () => [...databases].map(([name, { RELAY_NAME: relay }]) => ({ pool: pools.of(name), relay }));
+  const pools = new Pools({
+    databases: databasesOf(config),
+    applicationName: 'ferry dlq',
+    settings: () => ({ max: 1 }),
+  });
+  const owners = () => [...pools.withRelays().values()];
   try {
     if (action === 'parked') printParked(session, await listAllParkedKeys(owners(), ownerOf(options)));
     else if (action === 'release') await release(session, owners(), options);

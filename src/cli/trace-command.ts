@@ -4,7 +4,7 @@ import { topicRoutes } from '../events/routes.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { isEventId } from '../kernel/event-id.ts';
 import { type EventLineage, traceEvent } from '../ops/lineage.ts';
-import { createPool, type Pool } from '../postgres/connection.ts';
+import { Pools } from '../postgres/pools.ts';
 import { lineageText } from './lineage-text.ts';
 import { recordSource } from './record-source.ts';
 import { type CommonOptions, requireAddress, type Session, sessionConfig } from './session.ts';
@@ -16,19 +16,19 @@ export async function runTrace(session: Session, _options: CommonOptions, [id = 
     throw new FerryError('INVALID_REQUEST', '`./ferry trace <id>` takes the id of an event, a UUIDv7');
   const config = sessionConfig(session);
   requireAddress(config, 'DATABASE_URL');
-  const pools: Pool[] = [];
+  const pools = new Pools({
+    databases: databasesOf(config),
+    applicationName: 'ferry trace',
+    settings: () => ({ max: 1 }),
+  });
   try {
-    const databases = [...databasesOf(config)].map(([name, settings]) => {
-      const pool = createPool(settings, 'ferry trace', { max: 1 });
-      pools.push(pool);
-      return { name, db: pool, relay: settings.RELAY_NAME };
-    });
+    const databases = [...pools.withRelays()].map(([name, { pool, relay }]) => ({ name, db: pool, relay }));
     const sources = { databases, routes: topicRoutes(config), records: recordSource(config) };
     const lineage = await terminal.step(`following event ${id}`, () => traceEvent(sources, id));
     if (lineage === null) throw new FerryError('NOT_FOUND', `nothing is known of an event ${id}`);
     if (json) terminal.printJson(lineage satisfies EventLineage);
     else terminal.print(lineageText(lineage));
   } finally {
-    await Promise.all(pools.map((pool) => pool.end()));
+    await pools.end();
   }
 }

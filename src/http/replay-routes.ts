@@ -66,7 +66,7 @@ export function replayRoutes(depsOf: DepsOfDatabase, { groupsOf, ...where }: Rep
         },
       },
       async (request, reply) => {
-        const { pool, relayName: relay, idempotency } = depsOf(request.query.database ?? 'main');
+        const { pool, relayName: relay, idempotency } = depsOf(request.query.database);
         const place: ReplayPlace = { ...where, relay };
         const replay = requestOf(request.body);
         if (request.body.dryRun === true) {
@@ -99,7 +99,7 @@ export function replayRoutes(depsOf: DepsOfDatabase, { groupsOf, ...where }: Rep
         },
       },
       async ({ query }) => {
-        const { database = 'main', state = null } = query;
+        const { database, state = null } = query;
         const { pool } = depsOf(database);
         const { rows, nextCursor } = await readPage(query, (slice) => listReplays(pool, { state, ...slice }));
         return { replays: rows.map(bodyOf), nextCursor };
@@ -118,7 +118,7 @@ export function replayRoutes(depsOf: DepsOfDatabase, { groupsOf, ...where }: Rep
           response: answers({ 200: ReplayFactsSchema }, [401, 403, 404, 422, 503]),
         },
       },
-      async ({ params, query }) => factsOf(await knownReplay(depsOf(query.database ?? 'main').pool, params.id)),
+      async ({ params, query }) => factsOf(await knownReplay(depsOf(query.database).pool, params.id)),
     );
 
     for (const action of Object.keys(REPLAY_ACTIONS) as ReplayAction[]) {
@@ -137,7 +137,7 @@ export function replayRoutes(depsOf: DepsOfDatabase, { groupsOf, ...where }: Rep
           },
         },
         (request, reply) =>
-          answerOnce(depsOf(request.query.database ?? 'main').idempotency, request, reply, async (tx) => {
+          answerOnce(depsOf(request.query.database).idempotency, request, reply, async (tx) => {
             const { id } = request.params;
             await operateReplay(tx, actorOf(request), { id, action, reason: request.body.reason });
             return { status: 200, body: factsOf(await knownReplay(tx, id)) };

@@ -26,8 +26,8 @@ export interface RouteDeps {
   readonly relayName: string;
 }
 
-/** What routes of a database work with. Throws INVALID_REQUEST if the participant has none of its own. */
-export type DepsOfDatabase = (name: DatabaseName) => RouteDeps;
+/** What routes of a database work with; the main one unless it is named. Throws INVALID_REQUEST if the participant has none of its own. */
+export type DepsOfDatabase = (name?: DatabaseName) => RouteDeps;
 
 /** Who stands in the audit row of what a request does. */
 export function actorOf(request: FastifyRequest): Actor {

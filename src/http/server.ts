@@ -119,7 +119,7 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
     },
   };
   const databases = deps.databases ?? new Map([['main', { pool: deps.pool, relay: deps.config.RELAY_NAME }]]);
-  const depsOf: DepsOfDatabase = (name) => depsIn(routeDeps, databases, name);
+  const depsOf: DepsOfDatabase = (name = 'main') => depsIn(routeDeps, databases, name);
   await app.register(probeRoutes({ ...deps, db: deps.pool }));
   await app.register(contractRoute);
   await app.register(eventRoutes(routeDeps));

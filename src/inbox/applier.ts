@@ -3,7 +3,7 @@
  * all. Knows nothing of Kafka and of retries; its answer says what became of the events.
  */
 import { type Span, SpanKind, SpanStatusCode, type Tracer } from '@opentelemetry/api';
-import { orAborted } from '../kernel/deadline.ts';
+import { onAbort, orAborted } from '../kernel/deadline.ts';
 import { coerceError } from '../kernel/errors.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
 import { ClosableTransaction } from '../postgres/closable-transaction.ts';
@@ -123,9 +123,7 @@ export class Applier {
     const giveUp = over === undefined ? this.#options.giveUp : AbortSignal.any([this.#options.giveUp, over]);
     const progress: Progress<D> = { suspects: null, tx: null, putBack: new PutBackEvents() };
     const abort = new AbortController();
-    const end = () => abort.abort(giveUp.reason);
-    giveUp.addEventListener('abort', end, { once: true });
-    if (giveUp.aborted) end();
+    const forget = onAbort(giveUp, () => abort.abort(giveUp.reason));
     try {
       const once = (tx: Queryable) => {
         progress.suspects = null; // the whole transaction may run again, after a deadlock
@@ -145,7 +143,7 @@ export class Applier {
       if (failure.kind === 'away') return { kind: 'away', failure, suspects: committing ? [] : suspects };
       return { kind: 'failed', failure, suspects };
     } finally {
-      giveUp.removeEventListener('abort', end);
+      forget();
     }
   }
 

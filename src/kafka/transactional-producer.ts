@@ -23,9 +23,6 @@ const MAX_SEQUENCE = 1_000_000_000;
 export const MAX_BATCH_BYTES = 950_000;
 
 const CONCURRENT_DEADLINE_MS = 30_000;
-/** How much of the last wait is waited for again before the broker is asked, and the most of it. */
-const SOONER = 0.9;
-const MAX_EARLY_MS = 50;
 /** InitProducerId may meet a transaction of the producer that it fences, or a coordinator that is still loading. */
 const INIT_RETRYABLE = new Set([
   'CONCURRENT_TRANSACTIONS',
@@ -49,9 +46,6 @@ export class TransactionalProducer {
   readonly #producerId: string;
   readonly #producerEpoch: number;
   readonly #sequences = new Map<string, number>();
-  /** When the last transaction ended (or this producer began), and how long after that the broker was ready for the next, as of late. */
-  #endedAtMs = performance.now();
-  #settlesMs = 0;
   #written = 0;
   #broken = false;
 
@@ -111,7 +105,6 @@ export class TransactionalProducer {
     await this.#produce(byPartition);
     onStage('sent');
     await this.#coordinator.endTxn({ ...this.#identity(), transactionResult: true });
-    this.#endedAtMs = performance.now();
     this.#written += records.length;
     this.#broken = false;
   }
@@ -125,16 +118,10 @@ export class TransactionalProducer {
       topic,
       partitions: [...partitions.keys()],
     }));
-    // Asking too early costs the broker more than the wait: it is asked about when it was ready the last time, a little sooner each time.
-    const earlyMs = this.#endedAtMs + this.#settlesMs - performance.now();
-    if (earlyMs >= 1) await sleep(earlyMs);
     const deadline = performance.now() + CONCURRENT_DEADLINE_MS;
     for (let attempt = 0; ; attempt++) {
       try {
-        const askedAtMs = performance.now();
         await this.#coordinator.addPartitionsToTxn({ ...this.#identity(), topics });
-        this.#settlesMs =
-          attempt === 0 ? this.#settlesMs * SOONER : Math.min(askedAtMs - this.#endedAtMs, MAX_EARLY_MS);
         return;
       } catch (error) {
         if (kafkaErrorType(error) !== 'CONCURRENT_TRANSACTIONS' || performance.now() > deadline) throw error;

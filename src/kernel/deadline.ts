@@ -28,16 +28,21 @@ export async function withDeadline<T>(what: string, timeoutMs: number, work: Pro
   }
 }
 
+/** Calls `act` when the signal fires, at once if it has fired: it tells nobody any more then. Returns how to take that back. */
+export function onAbort(signal: AbortSignal, act: () => void): () => void {
+  if (signal.aborted) act();
+  else signal.addEventListener('abort', act, { once: true });
+  return () => signal.removeEventListener('abort', act);
+}
+
 /** Settles as `work` does, or rejects with the signal's reason when it fires. As above, the work itself is not cancelled. */
 export async function orAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   const aborted = Promise.withResolvers<never>();
-  const abort = () => aborted.reject(signal.reason);
-  if (signal.aborted) abort();
-  signal.addEventListener('abort', abort, { once: true });
+  const forget = onAbort(signal, () => aborted.reject(signal.reason));
   try {
     return await Promise.race([aborted.promise, work]);
   } finally {
-    signal.removeEventListener('abort', abort);
+    forget();
     work.catch(() => {}); // it may fail after the race is over
   }
 }

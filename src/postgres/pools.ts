@@ -29,6 +29,12 @@ export class Pools {
     return pool;
   }
 
+  /** Every database with the name of its relay, the main one first. */
+  withRelays(): ReadonlyMap<DatabaseName, { readonly pool: Pool; readonly relay: string }> {
+    const { databases } = this.#options;
+    return new Map([...databases].map(([name, { RELAY_NAME: relay }]) => [name, { pool: this.of(name), relay }]));
+  }
+
   async end(): Promise<void> {
     await Promise.all([...this.#pools.values()].map((pool) => pool.end()));
   }

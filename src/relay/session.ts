@@ -9,7 +9,7 @@ import type { ChangeStream, OpenChangeStream } from '../events/change-stream.ts'
 import type { EventEncoder } from '../events/encoder.ts';
 import { relayChannel } from '../events/relay-channel.ts';
 import type { TopicRoutes } from '../events/routes.ts';
-import { withDeadline } from '../kernel/deadline.ts';
+import { onAbort, withDeadline } from '../kernel/deadline.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
 import { formatLsn } from '../kernel/lsn.ts';
@@ -238,9 +238,7 @@ export class RelaySession {
       metrics,
       onCommitted,
     });
-    const { signal } = this.#stopping;
-    signal.addEventListener('abort', () => streaming.stop());
-    if (signal.aborted) streaming.stop(); // while this was set up: a signal that has fired tells nobody any more
+    onAbort(this.#stopping.signal, () => streaming.stop()); // it may have fired while this was set up
     const beat = () => {
       withDeadline('a heartbeat', deadAfterMs, heartbeat.beat()).catch(this.#fail); // shows that the control connection lives
     };

@@ -8,7 +8,7 @@ import { randomUUID } from 'node:crypto';
 import { after, describe, test } from 'node:test';
 import { EventTiers } from '../../src/config/tiers.ts';
 import { DeadLetterProjection, type ProjectionOptions } from '../../src/deadletter/projection.ts';
-import { Settlement } from '../../src/deadletter/settlement.ts';
+import { Settlement, type SettlementOptions } from '../../src/deadletter/settlement.ts';
 import { NonRetryableError } from '../../src/inbox/failure.ts';
 import type { HandleEvent } from '../../src/inbox/handler.ts';
 import { noFailPoints } from '../../src/kernel/fail-point.ts';
@@ -52,9 +52,10 @@ function projection(lab: ConsumerLab, changes: Partial<ProjectionOptions> = {}):
   return made;
 }
 
-function settlement(lab: ConsumerLab, failPoint = noFailPoints): Settlement {
-  const databases = [{ pool: lab.pool, relay: stack.relayName }] as const;
-  const made = new Settlement({ ...quiet, pool: lab.pool, databases, tiers: new EventTiers(), failPoint });
+function settlement(lab: ConsumerLab, changes: Partial<SettlementOptions> = {}): Settlement {
+  const databases = [{ pool: lab.pool, relay: stack.relayName }];
+  const tiers = new EventTiers();
+  const made = new Settlement({ ...quiet, pool: lab.pool, databases, tiers, failPoint: noFailPoints, ...changes });
   made.start();
   after(() => made.stop());
   return made;
@@ -123,15 +124,7 @@ describe('the dead-letter store', { concurrency: 4 }, () => {
       { pool: store, relay: stack.relayName },
       { pool: lab.pool, relay: 'other' },
     ] as const;
-    const settling = new Settlement({
-      ...quiet,
-      pool: store,
-      databases,
-      tiers: new EventTiers(),
-      failPoint: noFailPoints,
-    });
-    settling.start();
-    after(() => settling.stop());
+    settlement(lab, { pool: store, databases });
     const broken = new Set([1]);
     lab.start({ handle: refusing(lab, broken), settings: { onPoison: 'dead-letter' } });
     const [eventId] = await lab.send(eventsOf('k', 2));

@@ -5,6 +5,7 @@ import { after, test } from 'node:test';
 import { findAnswer } from '../../src/http/idempotency-store.ts';
 import { createPool } from '../../src/postgres/connection.ts';
 import { dropIdempotencyPartitions, ensureIdempotencyPartitions } from '../../src/postgres/partitions.ts';
+import { dayAgo } from '../support/old-days.ts';
 import { waitUntil } from '../support/signals.ts';
 import { testStack } from '../support/stack.ts';
 
@@ -12,14 +13,11 @@ const stack = await testStack();
 const pool = createPool(stack.config, 'idempotency-days');
 after(() => pool.end());
 
-const DAY_MS = 86_400_000;
-const dayOf = (daysAgo: number) => new Date(Date.now() - daysAgo * DAY_MS).toISOString().slice(0, 10);
-
 async function makePastDay(daysAgo: number): Promise<void> {
-  const name = `idempotency_key_${dayOf(daysAgo).replaceAll('-', '')}`;
+  const name = `idempotency_key_${dayAgo(daysAgo).replaceAll('-', '')}`;
   await pool.query(
     `create table ferry.${name} partition of ferry.idempotency_key
-     for values from ('${dayOf(daysAgo)}T00:00:00Z') to ('${dayOf(daysAgo - 1)}T00:00:00Z')`,
+     for values from ('${dayAgo(daysAgo)}T00:00:00Z') to ('${dayAgo(daysAgo - 1)}T00:00:00Z')`,
   );
 }
 
@@ -29,7 +27,7 @@ async function answered(daysAgo: number, expiresInHours: number, db: Pick<typeof
   await db.query(
     `insert into ferry.idempotency_key (key_hash, fingerprint, status, body, created_at, expires_at)
      values ($1, $1, 201, '{}', $2, clock_timestamp() + make_interval(hours => $3))`,
-    [key, `${dayOf(daysAgo)}T12:00:00Z`, expiresInHours],
+    [key, `${dayAgo(daysAgo)}T12:00:00Z`, expiresInHours],
   );
   return key;
 }
@@ -41,7 +39,7 @@ async function days(): Promise<string[]> {
 
 test('days are made a week ahead, once', async () => {
   await ensureIdempotencyPartitions(pool); // a migration has made them already
-  assert.equal((await days()).at(-1), dayOf(-7));
+  assert.equal((await days()).at(-1), dayAgo(-7));
   assert.equal(await ensureIdempotencyPartitions(pool), 0);
 });
 
@@ -53,8 +51,8 @@ test('a day goes once all of its answers have expired; today and what is in forc
   const expiredToday = await answered(0, -1);
   assert.equal(await dropIdempotencyPartitions(pool), 2);
   const left = await days();
-  assert.deepEqual(left.slice(0, 1), [dayOf(4)]);
-  assert.ok(left.includes(dayOf(0)));
+  assert.deepEqual(left.slice(0, 1), [dayAgo(4)]);
+  assert.ok(left.includes(dayAgo(0)));
   assert.equal((await findAnswer(pool, inForce))?.status, 201);
   assert.equal(await findAnswer(pool, expiredToday), null);
   const { rowCount } = await pool.query('select from ferry.idempotency_key where key_hash = $1', [expiredToday]);

@@ -1,7 +1,6 @@
 /** A replay where the relay is not as it was: a key of its records is parked, or a new epoch has begun. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { relayNames } from '../../src/relay/names.ts';
 import { orderPlaced } from '../support/order-payloads.ts';
 import { createRandom } from '../support/random.ts';
 import { RelayLab } from '../support/relay-lab.ts';
@@ -68,11 +67,7 @@ test('a new epoch pauses it and says why; resumed, it goes on behind what was em
   await replays.until(id, 'having begun', ({ emitted }) => emitted > 0n);
 
   await lab.relay.stop();
-  await lab.sql('select pg_drop_replication_slot($1)', [relayNames(lab.config).slot]);
-  await lab.sql(
-    `insert into ferry.relay_epoch (relay, epoch, slot, state, reason) values ($1, 2, $2, 'creating', 'test')`,
-    [lab.config.RELAY_NAME, relayNames(lab.config).slot],
-  );
+  await lab.beginSecondEpoch();
   await lab.stream();
   const paused = await replays.until(id, 'having noticed', ({ state }) => state === 'paused');
   assert.equal(paused.errorCode, 'REPLAY_INTERRUPTED');

@@ -165,6 +165,16 @@ export class RelayLab {
     }
   }
 
+  /** What a reset comes to: the slot is lost, and the next start makes one anew in epoch 2. The relay must be stopped. */
+  async beginSecondEpoch(): Promise<void> {
+    const { slot } = relayNames(this.config);
+    await this.sql('select pg_drop_replication_slot($1)', [slot]);
+    await this.sql(
+      `insert into ferry.relay_epoch (relay, epoch, slot, state, reason) values ($1, 2, $2, 'creating', 'test')`,
+      [this.config.RELAY_NAME, slot],
+    );
+  }
+
   topic(aggregateType: string): string {
     return topicRoutes(this.config).topicOf(aggregateType);
   }
