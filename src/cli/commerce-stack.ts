@@ -74,7 +74,7 @@ export async function startCommerce(
   await home.claim();
   scope.defer('the home', () => home.release());
   home.deleteData();
-  const parts = await terminal.step('Postgres 18, Kafka 4.3 and the schema registry, on free ports', (update) =>
+  const parts = await terminal.step('Postgres 18, Kafka 4.1 and the schema registry, on free ports', (update) =>
     startEmbeddedParts(session, { progress: update, ownDatabases: ownDatabasesOf(layout) }, 'commerce'),
   );
   scope.defer('the embedded parts', () => parts.stop());

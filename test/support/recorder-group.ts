@@ -57,7 +57,7 @@ export class RecorderGroup {
     return member;
   }
 
-  /** Waits until an event is applied; the failure tells the members' last words. */
+  /** Waits until an event is applied; the failure tells the last words of members and relay. */
   async untilApplied(eventId: string | undefined, deadlineMs = APPLY_DEADLINE_MS): Promise<void> {
     const isApplied = async () => {
       const found = 'select from public.recorded_event where consumer_group = $1 and event_id = $2';
@@ -77,7 +77,7 @@ export class RecorderGroup {
         .map((line) => `member ${i + 1}: ${line}`),
     );
     error.message += `\n${logs.join('\n')}`;
-    return error;
+    return this.#lab.explain(error);
   }
 
   async applied(): Promise<number> {

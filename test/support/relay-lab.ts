@@ -161,7 +161,7 @@ export class RelayLab {
       const isPublished = async () => (await this.statusOf(eventId)) === 'published';
       await waitUntil('the event being published', isPublished, { deadlineMs });
     } catch (thrown) {
-      throw this.#explain(coerceError(thrown));
+      throw this.explain(coerceError(thrown));
     }
   }
 
@@ -222,7 +222,7 @@ export class RelayLab {
         ...(deadlineMs === undefined ? {} : { deadlineMs }),
       });
     } catch (thrown) {
-      throw this.#explain(coerceError(thrown));
+      throw this.explain(coerceError(thrown));
     } finally {
       await proof.close();
     }
@@ -244,7 +244,8 @@ export class RelayLab {
     await Promise.all(this.#relays.map((relay) => relay.kill()));
   }
 
-  #explain(error: Error): Error {
+  /** Adds to a failure the seeds of the writers and the relays' last words. */
+  explain(error: Error): Error {
     const logs = this.#relays.flatMap((relay, i) =>
       [...relay.lines.map((line) => JSON.stringify(line)), ...relay.output]
         .slice(-KEPT_LOG_LINES)
