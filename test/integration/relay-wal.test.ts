@@ -54,6 +54,29 @@ describe('the stream', () => {
     assert.equal(lab.relay.lines.filter(({ msg }) => /was not sealed with the key of this relay/.test(msg)).length, 1);
   });
 
+  test('goes on through a changed outbox: a column and a constraint that come and go, also in the middle of a transaction', async (t) => {
+    const lab = await RelayLab.open(stack);
+    t.after(() => lab.close());
+    await lab.stream();
+    const payload = JSON.stringify(orderPlaced(random));
+    let version = 0;
+    const insert = () =>
+      `insert into ferry.outbox (aggregatetype, aggregateid, aggregateversion, type, payload)
+       values ('order', 'through-changes', ${++version}, 'commerce.OrderPlaced', '${payload}')`;
+    await lab.sql(insert());
+    await lab.sql(`begin; ${insert()};
+      alter table ferry.outbox add column region text default 'north', alter column headers set default '{"by":"ddl"}'; ${insert()}; commit`);
+    await lab.sql(insert());
+    await lab.sql(`begin; alter table ferry.outbox drop column region; ${insert()};
+      alter table ferry.outbox add constraint short check (length(aggregateid) < 100) not valid; ${insert()}; rollback`);
+    await lab.sql(`alter table ferry.outbox drop column region; ${insert()}`);
+    lab.rows += 5;
+    await lab.assertExactlyOnce();
+    const headers = (await lab.records(lab.topic('order'))).map((record) => record.headers.by);
+    assert.deepEqual(headers, [undefined, undefined, 'ddl', 'ddl', 'ddl']);
+    assert.equal(lab.relay.lines.filter(({ msg }) => msg === 'streaming').length, 1, 'it had to begin anew');
+  });
+
   test('moves slot and checkpoint while only other tables are written', async (t) => {
     const lab = await RelayLab.open(stack);
     t.after(() => lab.close());
