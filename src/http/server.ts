@@ -1,4 +1,5 @@
 /** The HTTP server, put together: what surrounds every request, then the routes. Listening and stopping are the caller's. */
+import { createSecretKey, type KeyObject } from 'node:crypto';
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
 import type { Tracer } from '@opentelemetry/api';
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
@@ -194,10 +195,9 @@ function requireIdempotencyKeys(app: FastifyInstance): void {
   });
 }
 
-async function idempotencySecret({ config, pool }: HttpDeps): Promise<Buffer> {
-  return config.IDEMPOTENCY_KEY_SECRET === undefined
-    ? sharedSecret(pool)
-    : Buffer.from(config.IDEMPOTENCY_KEY_SECRET, 'utf8');
+async function idempotencySecret({ config, pool }: HttpDeps): Promise<KeyObject> {
+  const { IDEMPOTENCY_KEY_SECRET: configured } = config;
+  return createSecretKey(configured === undefined ? await sharedSecret(pool) : Buffer.from(configured, 'utf8'));
 }
 
 function keepIdempotencyDays(

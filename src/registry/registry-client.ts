@@ -33,7 +33,7 @@ export interface CompatibilityVerdict {
 export interface SchemaReader {
   /** Version numbers in ascending order; null: the subject is unknown. */
   versionsOf(subject: string): Promise<readonly number[] | null>;
-  version(subject: string, version: number): Promise<SubjectVersion | null>;
+  version(subject: string, version: number | 'latest'): Promise<SubjectVersion | null>;
   schemaById(id: number): Promise<RegisteredSchema | null>;
   subjectsOfId(id: number): Promise<readonly string[]>;
 }

@@ -22,9 +22,11 @@ export class MemoryRegistry implements SchemaReader {
     return this.#subjects.get(subject)?.map((_, i) => i + 1) ?? null;
   }
 
-  async version(subject: string, version: number): Promise<SubjectVersion | null> {
+  async version(subject: string, wanted: number | 'latest'): Promise<SubjectVersion | null> {
     await this.#answer();
-    const text = this.#subjects.get(subject)?.[version - 1];
+    const texts = this.#subjects.get(subject) ?? [];
+    const version = wanted === 'latest' ? texts.length : wanted;
+    const text = texts[version - 1];
     return text === undefined ? null : { ...registered(text), id: this.#texts.indexOf(text) + 1, version };
   }
 
