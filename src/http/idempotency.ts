@@ -52,21 +52,33 @@ export async function answerOnce(
   const keyHash = hmac(secret, scope.join('\n'));
   const fingerprint = hmac(secret, `${request.url}\n${canonicalJson(request.body ?? null)}`);
 
-  const { answer, replayed } = await transaction(idempotency.pool, async (tx) => {
-    if (!(await tryLockKey(tx, keyHash))) {
-      throw new FerryError('IDEMPOTENCY_KEY_IN_USE', 'a request with this Idempotency-Key is still running');
-    }
-    // A statement of its own, and so a snapshot of its own, after the lock: it sees the answer of whoever held the lock before.
-    const stored = await findAnswer(tx, keyHash);
-    if (stored === null) {
-      const fresh = await runWork(tx, request, work, fingerprint);
-      await storeAnswer(tx, keyHash, fresh, ttlHours);
-      return { answer: fresh, replayed: false };
-    }
-    if (!stored.fingerprint.equals(fingerprint)) {
-      throw new FerryError('IDEMPOTENCY_KEY_REUSED', 'this Idempotency-Key was used with another request');
-    }
-    return { answer: stored, replayed: true };
+  const once = (given: (tx: Queryable) => Promise<Omit<StoredAnswer, 'fingerprint'>>) =>
+    transaction(idempotency.pool, async (tx) => {
+      if (!(await tryLockKey(tx, keyHash))) {
+        throw new FerryError('IDEMPOTENCY_KEY_IN_USE', 'a request with this Idempotency-Key is still running');
+      }
+      // A statement of its own, and so a snapshot of its own, after the lock: it sees the answer of whoever held the lock before.
+      const stored = await findAnswer(tx, keyHash);
+      if (stored === null) {
+        const fresh = { ...(await given(tx)), fingerprint };
+        await storeAnswer(tx, keyHash, fresh, ttlHours);
+        return { answer: fresh, replayed: false };
+      }
+      if (!stored.fingerprint.equals(fingerprint)) {
+        throw new FerryError('IDEMPOTENCY_KEY_REUSED', 'this Idempotency-Key was used with another request');
+      }
+      return { answer: stored, replayed: true };
+    });
+
+  const { answer, replayed } = await once(async (tx) => {
+    const { status, body, location } = await work(tx);
+    return { status, body: JSON.stringify(body), location: location ?? null };
+  }).catch((error) => {
+    const refusal = ferryErrorOf(error);
+    if (refusal === undefined || !STORED_REFUSALS.has(refusal.code)) throw error;
+    // What the work wrote was rolled back with its transaction. If another request with the key came between, its answer stands.
+    const body = JSON.stringify(problemOf(refusal, request.id));
+    return once(async () => ({ status: refusal.status, body, location: null }));
   });
 
   if (replayed) reply.header('idempotency-replayed', 'true');
@@ -87,26 +99,6 @@ export function idempotencyKeyOf(request: FastifyRequest): string {
     );
   }
   return key;
-}
-
-/** The answer of `work`, a refusal that may be stored included: then what `work` wrote is taken back first. */
-async function runWork(
-  tx: Queryable,
-  request: FastifyRequest,
-  work: (tx: Queryable) => Promise<Answer>,
-  fingerprint: Buffer,
-): Promise<StoredAnswer> {
-  await tx.query('savepoint work');
-  try {
-    const { status, body, location } = await work(tx);
-    return { fingerprint, status, body: JSON.stringify(body), location: location ?? null };
-  } catch (error) {
-    const refusal = ferryErrorOf(error);
-    if (refusal === undefined || !STORED_REFUSALS.has(refusal.code)) throw error;
-    await tx.query('rollback to savepoint work');
-    const body = JSON.stringify(problemOf(refusal, request.id));
-    return { fingerprint, status: refusal.status, body, location: null };
-  }
 }
 
 function hmac(secret: KeyObject, text: string): Buffer {

@@ -33,8 +33,8 @@ export interface EventWriter {
 /** `aggregateVersion: null` for one that is not counted among its aggregate's. */
 export type BatchableEvent = ApiEvent & { readonly aggregateVersion?: null };
 
-/** With the trace that the event continues. */
-export type TracedEvent = BatchableEvent & { readonly traceparent: string | null };
+/** With the trace that the event continues; left out: the active one. */
+export type TracedEvent = BatchableEvent & { readonly traceparent?: string | null };
 
 export interface BatchWritten {
   readonly id: EventId;

@@ -55,8 +55,9 @@ export async function placeOrder(
     changedAt: now,
   };
   // Events come first: if a schema refuses one, no row has been written.
-  const event = await events.write(tx, orderPlaced(placed, request.lines), 'application');
-  await events.write(tx, creditReserved(charged, placed), 'application');
+  const told = [orderPlaced(placed, request.lines), creditReserved(charged, placed)];
+  const [event] = await events.writeMany(tx, told, 'application');
+  if (event?.aggregateVersion == null) throw new Error('an order’s event was given no version');
   const order = { ...placed, version: event.aggregateVersion };
   await insertOrder(tx, order, request.lines);
   await updateCustomers(tx, [charged]);
