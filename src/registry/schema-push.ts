@@ -2,6 +2,7 @@
  * `ferry schemas check | push | list`: the only place that registers a schema or sets a subject's compatibility level. Checking
  * changes nothing; pushing checks all files first, and changes nothing if one of them breaks.
  */
+import { Readable } from 'node:stream';
 import { type SubjectNaming, subjectOf, type TopicRoutes } from '../events/routes.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { canonicalJson } from '../kernel/exact-json.ts';
@@ -9,6 +10,9 @@ import type { RegistryClient, SubjectVersion } from './registry-client.ts';
 import { type Break, findBreaks, type SchemaVersion } from './schema-compatibility.ts';
 import type { SchemaFile } from './schema-files.ts';
 import { parseSchema, SchemaSyntaxError } from './schema-tree.ts';
+
+/** Each file takes a few; a registry answers some side by side. */
+const FILES_AT_ONCE = 4;
 
 export interface SchemaContext {
   readonly client: RegistryClient;
@@ -55,10 +59,7 @@ export interface SubjectListing {
 
 /** Compares every file with the registry. Rejects with REGISTRY_UNAVAILABLE, TOPIC_INVALID or CONFIG_INVALID. */
 export async function checkSchemas(context: SchemaContext): Promise<SchemaReport[]> {
-  refuseSharedSubjects(context);
-  const reports: SchemaReport[] = [];
-  for (const file of context.files) reports.push(await checkFile(context, file));
-  return reports;
+  return (await checkEach(context)).map(({ report }) => report);
 }
 
 /**
@@ -67,15 +68,17 @@ export async function checkSchemas(context: SchemaContext): Promise<SchemaReport
  * registry refused what Ferry found compatible).
  */
 export async function pushSchemas(context: SchemaContext): Promise<PushReport> {
-  const reports = await checkSchemas(context);
-  if (reports.some(({ state }) => state === 'incompatible')) return { ok: false, schemas: reports, changes: [] };
-  const changes: string[] = [];
-  const schemas: SchemaReport[] = [];
-  for (const [i, report] of reports.entries()) {
-    const file = context.files[i];
-    if (file !== undefined) schemas.push(await pushFile(context.client, file, report, changes));
+  const checked = await checkEach(context);
+  if (checked.some(({ report }) => report.state === 'incompatible')) {
+    return { ok: false, schemas: checked.map(({ report }) => report), changes: [] };
   }
-  return { ok: true, schemas, changes };
+  const pushed = await ofEach(checked, ({ file, report }) => pushFile(context.client, file, report));
+  return { ok: true, schemas: pushed.map(({ report }) => report), changes: pushed.flatMap(({ changes }) => changes) };
+}
+
+/** Several at a time; the results in the order of the items. */
+function ofEach<T, R>(items: readonly T[], work: (item: T) => Promise<R>): Promise<R[]> {
+  return Readable.from(items).map(work, { concurrency: FILES_AT_ONCE }).toArray();
 }
 
 /** The registry's subjects with their versions. Rejects with REGISTRY_UNAVAILABLE. */
@@ -120,6 +123,16 @@ function refuseSharedSubjects(context: SchemaContext): void {
 function addressOf({ routes, naming }: SchemaContext, file: SchemaFile): { topic: string; subject: string } {
   const topic = routes.topicOf(file.aggregateType);
   return { topic, subject: subjectOf(naming, topic, file.tree.name) };
+}
+
+interface Checked {
+  readonly file: SchemaFile;
+  readonly report: SchemaReport;
+}
+
+async function checkEach(context: SchemaContext): Promise<Checked[]> {
+  refuseSharedSubjects(context);
+  return ofEach(context.files, async (file) => ({ file, report: await checkFile(context, file) }));
 }
 
 async function checkFile(context: SchemaContext, file: SchemaFile): Promise<SchemaReport> {
@@ -174,18 +187,19 @@ async function pushFile(
   client: RegistryClient,
   file: SchemaFile,
   report: SchemaReport,
-  changes: string[],
-): Promise<SchemaReport> {
+): Promise<{ readonly report: SchemaReport; readonly changes: readonly string[] }> {
   const { subject, type, level, registeredLevel, state } = report;
+  const changes: string[] = [];
   if (registeredLevel !== level) {
     await client.setCompatibilityLevel(subject, file.level);
     changes.push(`${subject}: compatibility level ${registeredLevel ?? 'not set'} → ${level}`);
   }
-  if (state === 'registered') return { ...report, registeredLevel: level };
+  if (state === 'registered') return { report: { ...report, registeredLevel: level }, changes };
   const id = await client.register(subject, file.text, file.level);
   const version = (await versionsOf(client, subject)).findLast((item) => item.id === id)?.version ?? null;
   changes.push(`${subject}: ${type} registered as version ${version}, id ${id}`);
-  return { ...report, state: 'registered', registeredLevel: level, version, id, newestVersion: version };
+  const registered = { state: 'registered', registeredLevel: level, version, id, newestVersion: version } as const;
+  return { report: { ...report, ...registered }, changes };
 }
 
 /** All versions of a subject, ascending; empty when it is unknown. */
