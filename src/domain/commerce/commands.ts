@@ -57,7 +57,7 @@ export async function placeOrder(
   // Events come first: if a schema refuses one, no row has been written.
   const told = [orderPlaced(placed, request.lines), creditReserved(charged, placed)];
   const [event] = await events.writeMany(tx, told, 'application');
-  if (event?.aggregateVersion == null) throw new Error('an order’s event was given no version');
+  if (event === undefined || event.aggregateVersion === null) throw new Error('an order’s event was given no version');
   const order = { ...placed, version: event.aggregateVersion };
   await insertOrder(tx, order, request.lines);
   await updateCustomers(tx, [charged]);
