@@ -1,7 +1,7 @@
 /**
  * Idempotency-Key (IETF draft-ietf-httpapi-idempotency-key-header-07): a request that is repeated with its key gets the first answer
- * again and does nothing. The answer is stored in the transaction of the work, so that there is never one without the other. Keys are
- * kept as HMAC-SHA-256 over principal, route and key.
+ * again and does nothing. The answer is stored in the transaction of the work, so that there is never one without the other; a refusal, which
+ * leaves no work behind, in one of its own. Keys are kept as HMAC-SHA-256 over principal, route and key.
  */
 import { createHmac, type KeyObject } from 'node:crypto';
 import type { FastifyReply, FastifyRequest } from 'fastify';

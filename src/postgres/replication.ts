@@ -206,6 +206,7 @@ export async function createSlot(
   slot: string,
   signal: AbortSignal,
 ): Promise<CreatedSlot> {
+  signal.throwIfAborted(); // one that has fired tells nobody any more, and the wait would have no end
   const creator = new pg.Client({
     ...clientConfig(settings, 'ferry create slot'),
     replication: 'database',

@@ -94,10 +94,10 @@ export class SchemaStore {
   async #askSubject(subject: string): Promise<boolean> {
     const known = this.versionsOf(subject);
     // Most subjects have one version, so the newest is asked for first: a process that starts asks for each of its subjects.
-    const newest = known.length === 0 ? await this.#reader.version(subject, 'latest') : null;
-    if (known.length === 0 && newest === null) return false;
+    const newest = known.length === 0 ? await this.#reader.version(subject, 'latest') : undefined;
+    if (newest === null) return false; // unknown
     const listed = newest?.version === 1 ? [1] : await this.#reader.versionsOf(subject);
-    if (listed === null) return false; // unknown, or a registry that lost its data: what is known stays
+    if (listed === null) return false; // a registry that lost its data: what is known stays
     const wanted = listed.slice(-MAX_VERSIONS);
     const missing = wanted.filter((version) => !known.some((item) => item.version === version));
     const learnt: KnownVersion[] = [];

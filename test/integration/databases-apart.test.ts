@@ -39,7 +39,7 @@ const environment: Readonly<Record<string, string>> = {
 const config = loadConfig(environment);
 const databases = databasesOf(config);
 const pools = new Pools({ databases, applicationName: 'ferry-test', settings: () => ({ max: 4 }) });
-const outboxes = outboxesOf(databases, pools);
+const outboxes = outboxesOf(pools);
 /** The machine of the tests may be busy. */
 const PATIENT = { deadlineMs: 180_000 };
 

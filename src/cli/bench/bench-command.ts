@@ -69,7 +69,7 @@ async function measure(
   const pools = new Pools({ databases, applicationName: 'ferry-bench', settings: () => ({ max: 2 }) });
   scope.defer('the measurement’s connections', () => pools.end());
   const pool = pools.of('main');
-  const outboxes = outboxesOf(databases, pools);
+  const outboxes = outboxesOf(pools);
   const { accepted } = await place(session, options, stack, signal);
   await settle(terminal, pool, { orders: accepted, outboxes, signal });
   signal.throwIfAborted();

@@ -69,7 +69,7 @@ async function runOrders(session: Session, options: DemoOptions, scope: Scope, s
   const pools = new Pools({ databases, applicationName: 'ferry-demo', settings: () => ({ max: 4 }) });
   scope.defer('the demo’s connections', () => pools.end());
   const pool = pools.of('main');
-  const outboxes = outboxesOf(databases, pools);
+  const outboxes = outboxesOf(pools);
   const victims = [
     ...[...stack.others].map(([name, role]) => roleVictim(name, role)),
     partVictim(stack.paymentProvider),

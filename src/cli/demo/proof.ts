@@ -1,5 +1,5 @@
 /** What the demo proves, and the way of one event through all the parts. */
-import type { DatabaseName, Databases } from '../../config/databases.ts';
+import type { DatabaseName } from '../../config/databases.ts';
 import type { Config } from '../../config/variables.ts';
 import { topicRoutes } from '../../events/routes.ts';
 import { sleep } from '../../kernel/deadline.ts';
@@ -19,12 +19,8 @@ export interface Outbox {
   readonly relay: string;
 }
 
-export function outboxesOf(databases: Databases, pools: Pools): Outbox[] {
-  return [...databases].map(([database, { RELAY_NAME }]) => ({
-    database,
-    pool: pools.of(database),
-    relay: RELAY_NAME,
-  }));
+export function outboxesOf(pools: Pools): Outbox[] {
+  return [...pools.withRelays()].map(([database, owner]) => ({ database, ...owner }));
 }
 
 /** Waits until every committed row is known to be published. Returns false when that did not happen in time. */

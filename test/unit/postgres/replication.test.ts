@@ -201,3 +201,9 @@ test('the wait for a new slot can be ended, and its connections go with it', asy
   await assert.rejects(slot);
   for (const { closed } of server.sessions) await closed;
 });
+
+test('a slot is not begun for who has given up already', async () => {
+  const server = await serve(() => assert.fail('it was asked'));
+  await assert.rejects(createSlot(server.settings, 'ferry_main', AbortSignal.abort()), { name: 'AbortError' });
+  assert.equal(server.sessions.length, 0);
+});
