@@ -8,6 +8,7 @@ import {
   type Cluster,
   type FetchedMessage,
   type FetchedPartition,
+  kafkaErrorType,
   READ_COMMITTED,
   READ_UNCOMMITTED,
 } from './protocol.ts';
@@ -37,6 +38,10 @@ const FETCH_WAIT_MS = 250;
 const LOOK_MAX_BYTES = 16_384;
 const LATEST = -1;
 const EARLIEST = -2;
+/** What a broker says that does not lead the partition: not any more, or not yet, since metadata names a leader before it knows that it is one. */
+const LEADER_MOVES = new Set(['NOT_LEADER_FOR_PARTITION', 'LEADER_NOT_AVAILABLE', 'REPLICA_NOT_AVAILABLE']);
+const LEADER_DEADLINE_MS = 10_000;
+const LEADER_RETRY_MS = 50;
 
 export class LogReader {
   readonly #cluster: Cluster;
@@ -60,10 +65,13 @@ export class LogReader {
    */
   async ranges(topic: string, until: 'high-watermark' | 'last-stable' = 'high-watermark'): Promise<PartitionRange[]> {
     const partitions = await this.partitions(topic);
-    const [from, to] = await Promise.all([
-      this.#offsets(topic, partitions, EARLIEST, READ_UNCOMMITTED),
-      this.#offsets(topic, partitions, LATEST, until === 'high-watermark' ? READ_UNCOMMITTED : READ_COMMITTED),
-    ]);
+    const isolation = until === 'high-watermark' ? READ_UNCOMMITTED : READ_COMMITTED;
+    const [from, to] = await this.#askLeaders(() =>
+      Promise.all([
+        this.#offsets(topic, partitions, EARLIEST, READ_UNCOMMITTED),
+        this.#offsets(topic, partitions, LATEST, isolation),
+      ]),
+    );
     return partitions.map((partition) => {
       const range = { topic, partition, from: from.get(partition), to: to.get(partition) };
       if (range.from === undefined || range.to === undefined)
@@ -74,7 +82,8 @@ export class LogReader {
 
   /** Offset of the partition's first record with this timestamp or a later one; null if it has none. By the broker's index of times. */
   async offsetSince(topic: string, partition: number, timestampMs: number): Promise<bigint | null> {
-    const offset = (await this.#offsets(topic, [partition], timestampMs, READ_COMMITTED)).get(partition);
+    const offsets = await this.#askLeaders(() => this.#offsets(topic, [partition], timestampMs, READ_COMMITTED));
+    const offset = offsets.get(partition);
     return offset === undefined || offset < 0n ? null : offset;
   }
 
@@ -149,6 +158,20 @@ export class LogReader {
     }
   }
 
+  /** Asks anew, by fresh metadata, while leaders move. */
+  async #askLeaders<T>(ask: () => Promise<T>): Promise<T> {
+    const deadline = performance.now() + LEADER_DEADLINE_MS;
+    for (let stale = false; ; stale = true) {
+      try {
+        if (stale) await this.#cluster.refreshMetadata();
+        return await ask();
+      } catch (error) {
+        if (!LEADER_MOVES.has(kafkaErrorType(error) ?? '') || performance.now() > deadline) throw error;
+        await sleep(LEADER_RETRY_MS);
+      }
+    }
+  }
+
   async #offsets(
     topic: string,
     partitions: readonly number[],
@@ -178,15 +201,17 @@ export class LogReader {
     offset: bigint,
     { waitMs = FETCH_WAIT_MS, maxBytes = FETCH_MAX_BYTES } = {},
   ): Promise<FetchedPartition> {
-    const meta = this.#cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition);
-    if (meta === undefined) throw new Error(`topic ${topic} has no partition ${partition}`);
-    const broker = await this.#cluster.findBroker({ nodeId: meta.leader });
-    const answer = await broker.fetch({
-      isolationLevel: READ_COMMITTED,
-      maxWaitTime: waitMs,
-      minBytes: 1,
-      maxBytes,
-      topics: [{ topic, partitions: [{ partition, fetchOffset: String(offset), maxBytes }] }],
+    const answer = await this.#askLeaders(async () => {
+      const meta = this.#cluster.findTopicPartitionMetadata(topic).find(({ partitionId }) => partitionId === partition);
+      if (meta === undefined) throw new Error(`topic ${topic} has no partition ${partition}`);
+      const broker = await this.#cluster.findBroker({ nodeId: meta.leader });
+      return broker.fetch({
+        isolationLevel: READ_COMMITTED,
+        maxWaitTime: waitMs,
+        minBytes: 1,
+        maxBytes,
+        topics: [{ topic, partitions: [{ partition, fetchOffset: String(offset), maxBytes }] }],
+      });
     });
     const fetched = answer.responses[0]?.partitions[0];
     if (fetched === undefined) throw new Error(`the broker's answer says nothing of ${topic}/${partition}`);

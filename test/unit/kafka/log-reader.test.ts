@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { committed, LogReader, type LogRecord, toLogRecord } from '../../../src/kafka/log-reader.ts';
 import { DeadlineError } from '../../../src/kernel/deadline.ts';
-import { scriptedBroker, scriptedCluster } from '../../support/scripted-cluster.ts';
+import { kafkaError, scriptedBroker, scriptedCluster } from '../../support/scripted-cluster.ts';
 import { TransactionLog } from '../../support/transaction-log.ts';
 
 function offsets(log: TransactionLog, from: bigint): bigint[] {
@@ -203,6 +203,48 @@ describe('ranges', () => {
 
   test('an answer without one of the partitions is an error, not an empty log', async () => {
     await assert.rejects(readerAnswering([0]).ranges('t'), /says nothing of t\/1/);
+  });
+});
+
+describe('a leader that moves', () => {
+  /** Broker 1 leads no more; that broker 2 does is known only by the `refreshesNeeded`th fresh metadata. */
+  function movingReader({ refreshesNeeded = 1, error = kafkaError('NOT_LEADER_FOR_PARTITION') } = {}) {
+    let refreshes = 0;
+    const log = new TransactionLog().writePlain(2);
+    const former = scriptedBroker({
+      fetch: () => Promise.reject(error),
+      listOffsets: () => Promise.reject(error),
+    });
+    const leader = scriptedBroker({
+      fetch: async () => ({ responses: [{ topicName: 't', partitions: [log.fetch(0n)] }] }),
+      listOffsets: async () => ({ responses: [{ topic: 't', partitions: [{ partition: 0, offset: '2' }] }] }),
+    });
+    const reader = new LogReader(
+      scriptedCluster({
+        addMultipleTargetTopics: async () => {},
+        findTopicPartitionMetadata: () => [{ partitionId: 0, leader: refreshes < refreshesNeeded ? 1 : 2 }],
+        findBroker: async ({ nodeId }) => (nodeId === 1 ? former : leader),
+        refreshMetadata: async () => {
+          refreshes++;
+          if (refreshes < refreshesNeeded) throw kafkaError('LEADER_NOT_AVAILABLE');
+        },
+      }),
+    );
+    return { reader, refreshes: () => refreshes };
+  }
+
+  test('is followed, for offsets and for records', async () => {
+    const range = { topic: 't', partition: 0, from: 2n, to: 2n };
+    assert.deepEqual(await movingReader().reader.ranges('t'), [range]);
+    assert.equal(await movingReader({ refreshesNeeded: 3 }).reader.offsetSince('t', 0, 17), 2n);
+    assert.deepEqual(await readAll(movingReader().reader, 0n, 2n), [0n, 1n]);
+  });
+
+  test('is not taken for another error, which is told at once', async () => {
+    const { reader, refreshes } = movingReader({ error: kafkaError('TOPIC_AUTHORIZATION_FAILED') });
+    await assert.rejects(reader.ranges('t'), { type: 'TOPIC_AUTHORIZATION_FAILED' });
+    await assert.rejects(readAll(reader, 0n, 2n), { type: 'TOPIC_AUTHORIZATION_FAILED' });
+    assert.equal(refreshes(), 0);
   });
 });
 
