@@ -44,7 +44,7 @@ export async function startService(config: Config): Promise<RunningService> {
       pools,
       scope,
     };
-    void preloadSchemas(parts);
+    if ([...roles].some((role) => role !== 'ops')) void preloadSchemas(parts); // keepers see few events, and ask for what these need
     for (const database of inUse) {
       const warn = (err: unknown) => telemetry.logger.warn({ err, database }, 'the outbox has no new partitions');
       scope.defer(`partitions of ${database}`, keepPartitions(pools.of(database), warn));

@@ -37,7 +37,7 @@ const CONSUMERS = { orchestrator: 'sagas,projection', participants: 'order,payme
  * Throughput before latency: all processes and the clients share one machine, and a Kafka transaction costs the same, however few events it
  * has, and more with each partition that it touches.
  */
-const SHARED_MACHINE: Environment = { RELAY_BATCH_LINGER_MS: '20', TOPIC_PARTITIONS: '3' };
+const SHARED_MACHINE: Environment = { RELAY_BATCH_LINGER_MS: '100', TOPIC_PARTITIONS: '3' };
 
 /**
  * A session whose home is `name` within the outer one's, so that it neither meets nor harms what `up` keeps; its parts are always the
@@ -120,5 +120,8 @@ async function startRoles(
     start('ops', 'ops'),
     ...Object.entries(CONSUMERS).map(([name, roles]) => start(name, roles)),
   ]);
+  // all at once, which is quicker; one by one only those that had started when another one did not
+  const all = [relay, api[1], ...others.map(([, role]) => role)];
+  scope.defer('the roles', () => Promise.all(all.map((role) => role.stop())));
   return { relay, others: new Map([api, ...others]), url: (await api[1].ready()) ?? '' };
 }

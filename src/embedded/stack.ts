@@ -45,14 +45,13 @@ export interface EmbeddedStack {
   readonly paymentProviderUrl?: string;
   /** A started part, to stop, kill and start again on the same port and data. Throws if it is not embedded. */
   part(name: PartName): EmbeddedPart;
-  /** Payment provider, registry, Kafka, Postgres, in that order; safe to call twice. */
+  /** Postgres last, which the registry works with; safe to call twice. */
   stop(): Promise<void>;
 }
 
 const DATABASE = 'ferry';
 const REGISTRY_DATABASE = 'apicurio';
 const ownDatabase = (name: string) => `${DATABASE}_${name}`;
-const STOP_ORDER: readonly PartName[] = ['payment-provider', 'registry', 'kafka', 'postgres'];
 
 /**
  * Starts what is asked for, as much at once as possible, and resolves when all of it answers. If one part fails the others are
@@ -77,7 +76,9 @@ export async function startEmbeddedStack(options: EmbeddedStackOptions): Promise
   const provider = options.paymentProvider ? add(paymentProviderRecipe(home, ports['payment-provider'])) : undefined;
 
   const stop = async () => {
-    for (const name of STOP_ORDER) await parts.get(name)?.stop();
+    const users = [...parts.values()].filter((part) => part !== postgres);
+    await Promise.all(users.map((part) => part.stop()));
+    await postgres?.stop();
   };
   const postgresThenRegistry = async () => {
     await postgres?.start();

@@ -132,13 +132,19 @@ interface Checked {
 
 async function checkEach(context: SchemaContext): Promise<Checked[]> {
   refuseSharedSubjects(context);
-  return ofEach(context.files, async (file) => ({ file, report: await checkFile(context, file) }));
+  const subjects = new Set(await context.client.subjects());
+  return ofEach(context.files, async (file) => ({ file, report: await checkFile(context, file, subjects) }));
 }
 
-async function checkFile(context: SchemaContext, file: SchemaFile): Promise<SchemaReport> {
+/** A subject that the registry does not list has no version; but it may have a level. */
+async function checkFile(
+  context: SchemaContext,
+  file: SchemaFile,
+  subjects: ReadonlySet<string>,
+): Promise<SchemaReport> {
   const { client } = context;
   const { topic, subject } = addressOf(context, file);
-  const versions = await versionsOf(client, subject);
+  const versions = subjects.has(subject) ? await versionsOf(client, subject) : [];
   const same = versions.findLast(({ schema }) => sameSchema(schema, file.text));
   const breaks = same === undefined ? await breaksOf(client, file, subject, versions) : [];
   const state =
@@ -196,10 +202,17 @@ async function pushFile(
   }
   if (state === 'registered') return { report: { ...report, registeredLevel: level }, changes };
   const id = await client.register(subject, file.text, file.level);
-  const version = (await versionsOf(client, subject)).findLast((item) => item.id === id)?.version ?? null;
+  const version = await versionOfId(client, subject, id);
   changes.push(`${subject}: ${type} registered as version ${version}, id ${id}`);
   const registered = { state: 'registered', registeredLevel: level, version, id, newestVersion: version } as const;
   return { report: { ...report, ...registered }, changes };
+}
+
+/** Nearly always the newest, which is asked for first; null if it was deleted meanwhile. */
+async function versionOfId(client: RegistryClient, subject: string, id: number): Promise<number | null> {
+  const newest = await client.version(subject, 'latest');
+  if (newest?.id === id) return newest.version;
+  return (await versionsOf(client, subject)).findLast((item) => item.id === id)?.version ?? null;
 }
 
 /** All versions of a subject, ascending; empty when it is unknown. */

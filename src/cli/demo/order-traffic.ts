@@ -3,6 +3,7 @@
  * cancellations, articles that run out, and requests that the rules of the business refuse.
  */
 import { randomUUID } from 'node:crypto';
+import { request } from 'undici';
 import { backoffMs, sleep } from '../../kernel/deadline.ts';
 import { FerryError } from '../../kernel/errors.ts';
 
@@ -154,14 +155,14 @@ interface Answer {
 /** Sends until an answer is final: a lost connection, 503 and a key in use are tried again with the same key. */
 async function send(
   { url, key, signal }: TrafficOptions,
-  method: string,
+  method: 'PUT' | 'POST',
   path: string,
   body: unknown,
   idempotencyKey?: string,
 ): Promise<Answer> {
   for (let attempt = 0; ; attempt++) {
     try {
-      const response = await fetch(`${url}${path}`, {
+      const response = await request(`${url}${path}`, {
         method,
         headers: {
           authorization: `Bearer ${key}`,
@@ -171,12 +172,12 @@ async function send(
         body: JSON.stringify(body),
         signal: AbortSignal.any([signal, AbortSignal.timeout(REQUEST_TIMEOUT_MS)]),
       });
-      const text = await response.text();
+      const text = await response.body.text();
       const answer = {
-        status: response.status,
+        status: response.statusCode,
         text,
         body: JSON.parse(text) as unknown,
-        replayed: response.headers.get('idempotency-replayed') === 'true',
+        replayed: response.headers['idempotency-replayed'] === 'true',
       };
       if (!isTemporary(answer) || attempt === MAX_ATTEMPTS) return answer;
     } catch (cause) {
