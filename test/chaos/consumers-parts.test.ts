@@ -6,8 +6,8 @@ import assert from 'node:assert/strict';
 import { afterEach, describe, type TestContext, test } from 'node:test';
 import type { PartName } from '../../src/embedded/part.ts';
 import { sleep } from '../../src/kernel/deadline.ts';
-import { orderPlaced } from '../support/order-payloads.ts';
-import type { FerryProcess } from '../support/processes.ts';
+import { orderCancelled, orderPlaced } from '../support/order-payloads.ts';
+import type { FerryProcess, LogLine } from '../support/processes.ts';
 import { createRandom } from '../support/random.ts';
 import { RecorderGroup } from '../support/recorder-group.ts';
 import { RelayLab, type Writing } from '../support/relay-lab.ts';
@@ -66,6 +66,7 @@ describe('a part that goes away while events are consumed', () => {
 
   test('a registry that is down: known schemas go on, and who knows none waits', async (t) => {
     const scene = await openScene(t);
+    await untilSchemasKnown(scene);
     await stack.embedded.part('registry').stop();
     await untilApplying(scene);
     await Promise.all(scene.members.map((member) => member.kill()));
@@ -91,6 +92,23 @@ async function openScene(t: TestContext): Promise<Scene> {
   const scene = { lab, group, members, writing: lab.startWriting({ rowsPerSecond: 200, largestTransaction: 300 }) };
   await untilApplying(scene);
   return scene;
+}
+
+const KNOWN_KEYS = 60;
+
+/** Both types of events have come to each of the members, and so through the relay: none of them has to ask for a schema any more. */
+async function untilSchemasKnown({ lab, group, members }: Scene): Promise<void> {
+  const hasShare = ({ msg, partitions }: LogLine) => {
+    const share = Object.values(partitions ?? {}).flat().length;
+    return msg === 'the group has given out its partitions' && share > 0 && share < lab.config.TOPIC_PARTITIONS;
+  };
+  await Promise.all(members.map((member) => member.waitForLog('a share of the partitions', hasShare)));
+  const random = createRandom(1);
+  const events = Array.from({ length: KNOWN_KEYS }, (_, key) => [
+    { aggregateId: `known-${key}`, version: 1, payload: orderPlaced(random) },
+    { aggregateId: `known-${key}`, version: 2, type: 'commerce.OrderCancelled', payload: orderCancelled(random) },
+  ]);
+  for (const id of await lab.insert(events.flat())) await group.untilApplied(id);
 }
 
 let markers = 0;
