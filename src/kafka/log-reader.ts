@@ -65,13 +65,10 @@ export class LogReader {
    */
   async ranges(topic: string, until: 'high-watermark' | 'last-stable' = 'high-watermark'): Promise<PartitionRange[]> {
     const partitions = await this.partitions(topic);
-    const isolation = until === 'high-watermark' ? READ_UNCOMMITTED : READ_COMMITTED;
-    const [from, to] = await this.#askLeaders(() =>
-      Promise.all([
-        this.#offsets(topic, partitions, EARLIEST, READ_UNCOMMITTED),
-        this.#offsets(topic, partitions, LATEST, isolation),
-      ]),
-    );
+    const [from, to] = await Promise.all([
+      this.#offsets(topic, partitions, EARLIEST, READ_UNCOMMITTED),
+      this.#offsets(topic, partitions, LATEST, until === 'high-watermark' ? READ_UNCOMMITTED : READ_COMMITTED),
+    ]);
     return partitions.map((partition) => {
       const range = { topic, partition, from: from.get(partition), to: to.get(partition) };
       if (range.from === undefined || range.to === undefined)
@@ -82,8 +79,7 @@ export class LogReader {
 
   /** Offset of the partition's first record with this timestamp or a later one; null if it has none. By the broker's index of times. */
   async offsetSince(topic: string, partition: number, timestampMs: number): Promise<bigint | null> {
-    const offsets = await this.#askLeaders(() => this.#offsets(topic, [partition], timestampMs, READ_COMMITTED));
-    const offset = offsets.get(partition);
+    const offset = (await this.#offsets(topic, [partition], timestampMs, READ_COMMITTED)).get(partition);
     return offset === undefined || offset < 0n ? null : offset;
   }
 
@@ -172,27 +168,29 @@ export class LogReader {
     }
   }
 
-  async #offsets(
+  #offsets(
     topic: string,
     partitions: readonly number[],
     timestamp: number,
     isolationLevel: number,
   ): Promise<Map<number, bigint>> {
-    const leaders = new Map(
-      this.#cluster.findTopicPartitionMetadata(topic).map((meta) => [meta.partitionId, meta.leader]),
-    );
-    const offsets = new Map<number, bigint>();
-    for (const [nodeId, led] of Map.groupBy(partitions, (partition) => leaders.get(partition) ?? -1)) {
-      const broker = await this.#cluster.findBroker({ nodeId });
-      const answer = await broker.listOffsets({
-        isolationLevel,
-        topics: [{ topic, partitions: led.map((partition) => ({ partition, timestamp })) }],
-      });
-      for (const { partitions: answered } of answer.responses) {
-        for (const { partition, offset } of answered) offsets.set(partition, BigInt(offset));
+    return this.#askLeaders(async () => {
+      const leaders = new Map(
+        this.#cluster.findTopicPartitionMetadata(topic).map((meta) => [meta.partitionId, meta.leader]),
+      );
+      const offsets = new Map<number, bigint>();
+      for (const [nodeId, led] of Map.groupBy(partitions, (partition) => leaders.get(partition) ?? -1)) {
+        const broker = await this.#cluster.findBroker({ nodeId });
+        const answer = await broker.listOffsets({
+          isolationLevel,
+          topics: [{ topic, partitions: led.map((partition) => ({ partition, timestamp })) }],
+        });
+        for (const { partitions: answered } of answer.responses) {
+          for (const { partition, offset } of answered) offsets.set(partition, BigInt(offset));
+        }
       }
-    }
-    return offsets;
+      return offsets;
+    });
   }
 
   async #fetch(

@@ -87,11 +87,12 @@ export class TopicCatalog {
 
   /**
    * A new topic is shown by the brokers one after the other, and metadata names leaders before these know that they lead: the first write
-   * would be refused. Asking for offsets tells.
+   * would be refused. Asking for offsets waits for the leaders; here it is only waited for the topic itself.
    */
   async #untilWritable(topic: string): Promise<TopicFacts> {
     const log = new LogReader(this.#cluster);
-    for (let attempt = 0; ; attempt++) {
+    const deadline = performance.now() + SHOWN_DEADLINE_MS;
+    for (;;) {
       try {
         const facts = await this.lookUp(topic);
         if (facts === null)
@@ -99,7 +100,7 @@ export class TopicCatalog {
         await log.ranges(topic);
         return facts;
       } catch (error) {
-        if (attempt === WRITABLE_ATTEMPTS) throw error;
+        if (performance.now() > deadline) throw error;
         await sleep(50);
         await this.#cluster.refreshMetadata().catch(() => {}); // fails as long as the topic is unknown
       }
@@ -206,8 +207,8 @@ export const TOPIC_RESOURCE = 2;
 
 const NOT_ALLOWED: ReadonlySet<string> = new Set(['TOPIC_AUTHORIZATION_FAILED', 'CLUSTER_AUTHORIZATION_FAILED']);
 
-/** Fifty milliseconds apart. */
-const WRITABLE_ATTEMPTS = 100;
+/** How long after its making a topic may stay unknown to some broker. */
+const SHOWN_DEADLINE_MS = 5_000;
 
 const METADATA = { apiKey: 3, apiVersion: 10, apiName: 'Metadata' } as const;
 const NO_TAGS = 0;
