@@ -2,12 +2,12 @@
 import { recordSource } from '../cli/record-source.ts';
 import type { DatabaseName } from '../config/databases.ts';
 import { PayloadViews } from '../deadletter/payload-views.ts';
-import { ANSWERS } from '../domain/commerce/consumers.ts';
 import { fulfilment } from '../domain/commerce/fulfilment.ts';
 import { ordersPerCustomerSource } from '../domain/commerce/orders-per-customer.ts';
+import { ANSWERS } from '../domain/commerce/roles.ts';
 import type { ProbeDeps } from '../http/probe-routes.ts';
 import type { Projections } from '../http/route-deps.ts';
-import type { HttpServer } from '../http/server.ts';
+import { createHttpServer, type HttpServer } from '../http/server.ts';
 import { PositionGate } from '../inbox/position-gate.ts';
 import { kafkaOptions } from '../kafka/client.ts';
 import { GroupProgress } from '../kafka/group-progress.ts';
@@ -23,8 +23,6 @@ export type ProbeSources = Omit<ProbeDeps, 'db'> & { readonly logger: Logger };
 
 export async function createApi(parts: Parts, probes: ProbeSources): Promise<HttpServer> {
   const { config, telemetry, routes, store, pools } = parts;
-  // Loaded only here: half a second of start that a relay which takes over does not have.
-  const { createHttpServer } = await import('../http/server.ts');
   return createHttpServer({
     ...probes,
     config,

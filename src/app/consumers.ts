@@ -1,6 +1,7 @@
 /** The roles that consume: the example's projection, its sagas and their participants. */
 import type { DatabaseName } from '../config/databases.ts';
-import { CONSUMER_ROLES, commerceConsumers, connectionsOf } from '../domain/commerce/consumers.ts';
+import { commerceConsumers, connectionsOf } from '../domain/commerce/consumers.ts';
+import { CONSUMER_ROLES } from '../domain/commerce/roles.ts';
 import { kafkaOptions } from '../kafka/client.ts';
 import { never } from '../kernel/deadline.ts';
 import { armFailPoint } from '../kernel/fail-point.ts';
@@ -13,7 +14,6 @@ import { encoderOf, type Parts, topicSettings } from './parts.ts';
 
 export function startConsumers(parts: Parts, finished: Promise<void>[]): void {
   const { config, roles, databases, telemetry, routes, store, scope } = parts;
-  if (!CONSUMER_ROLES.some((role) => roles.has(role))) return;
   if (!migrationSets(config.FERRY_MODULES).includes('commerce')) return; // all the consumers there are, are that module's
   const { logger, metrics, eventTracer: tracer } = telemetry;
   const rolesIn = (database: DatabaseName) =>

@@ -8,7 +8,6 @@ import { kafkaState, registryState } from '../ops/part-state.ts';
 import { relayPart } from '../ops/roles.ts';
 import type { RelayStatus } from '../relay/relay.ts';
 import { isAtWork } from '../relay/states.ts';
-import { createApi } from './api.ts';
 import type { Parts } from './parts.ts';
 import type { Relays } from './relays.ts';
 
@@ -25,7 +24,10 @@ export async function serveHttp(
     metricsText: () => telemetry.metricsText(),
     logger: telemetry.logger.child({ part: 'http' }),
   };
-  if (roles.has('api')) return listen(parts, await createApi(parts, probes), 'HTTP_PORT');
+  if (roles.has('api')) {
+    const { createApi } = await import('./api.ts');
+    return listen(parts, await createApi(parts, probes), 'HTTP_PORT');
+  }
   if (config.PROBE_PORT !== 0 && first !== undefined) {
     const { createProbeServer } = await import('../http/probe-server.ts');
     await listen(parts, await createProbeServer({ ...probes, db: pools.of(first) }), 'PROBE_PORT');

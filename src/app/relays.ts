@@ -3,7 +3,6 @@ import type { DatabaseConfig, DatabaseName } from '../config/databases.ts';
 import { eventTiers } from '../config/tiers.ts';
 import { kafkaOptions } from '../kafka/client.ts';
 import { armFailPoint } from '../kernel/fail-point.ts';
-import { relaysOf } from '../ops/roles.ts';
 import { kafkaSinkOpener } from '../relay/kafka-sink.ts';
 import { relayNames } from '../relay/names.ts';
 import { Relay } from '../relay/relay.ts';
@@ -13,11 +12,11 @@ import { encoderOf, type Parts, topicSettings } from './parts.ts';
 
 export type Relays = ReadonlyMap<DatabaseName, Relay>;
 
-/** `finished` gets one promise for all of them: one that refuses must not take the others down. */
-export function startRelays(parts: Parts, finished: Promise<void>[]): Relays {
+/** Those of these databases. `finished` gets one promise for all of them: one that refuses must not take the others down. */
+export function startRelays(parts: Parts, names: readonly DatabaseName[], finished: Promise<void>[]): Relays {
   const relays = new Map<DatabaseName, Relay>();
   const running: Promise<void>[] = [];
-  for (const name of relaysOf(parts.roles, parts.databases)) {
+  for (const name of names) {
     const relay = new Relay(relayOptions({ ...parts, config: parts.databases.get(name) ?? parts.config }));
     const ended = relay.run();
     ended.catch(() => {}); // the relay has logged it; `finished` tells who wants to know
@@ -28,11 +27,9 @@ export function startRelays(parts: Parts, finished: Promise<void>[]): Relays {
       return ended.catch(() => {});
     });
   }
-  if (running.length > 0) {
-    const all = Promise.allSettled(running).then(() => Promise.all(running).then(() => {}));
-    all.catch(() => {});
-    finished.push(all);
-  }
+  const all = Promise.allSettled(running).then(() => Promise.all(running).then(() => {}));
+  all.catch(() => {});
+  finished.push(all);
   return relays;
 }
 

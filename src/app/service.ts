@@ -5,24 +5,25 @@
 import type { RunningService } from '../cli/service.ts';
 import { databasesOf } from '../config/databases.ts';
 import type { Config } from '../config/variables.ts';
+import { CONSUMER_ROLES } from '../domain/commerce/roles.ts';
 import { subjectOf, topicRoutes } from '../events/routes.ts';
 import { never } from '../kernel/deadline.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { Scope } from '../kernel/scope.ts';
-import { databasesInUse, parseRoles } from '../ops/roles.ts';
+import { databasesInUse, parseRoles, relaysOf } from '../ops/roles.ts';
 import { keepPartitions } from '../postgres/partitions.ts';
 import { Pools } from '../postgres/pools.ts';
 import { createRegistryClient } from '../registry/registry-client.ts';
 import { readSchemaFiles } from '../registry/schema-files.ts';
 import { type RefreshOutcome, SchemaStore } from '../registry/schema-store.ts';
 import { startTelemetry, type Telemetry } from '../telemetry/telemetry.ts';
-import { startConsumers } from './consumers.ts';
-import { startKeepers } from './keepers.ts';
 import { serveHttp } from './listeners.ts';
 import type { Parts } from './parts.ts';
-import { startRelays } from './relays.ts';
 
-/** Starts the roles of FERRY_ROLES; resolves when they are up. */
+/**
+ * Starts the roles of FERRY_ROLES; resolves when they are up. The code of a role is loaded where it runs: loading is most of what a process does
+ * until it is ready, and so of a crash's length.
+ */
 export async function startService(config: Config): Promise<RunningService> {
   const roles = parseRoles(config.FERRY_ROLES);
   const scope = new Scope();
@@ -50,9 +51,11 @@ export async function startService(config: Config): Promise<RunningService> {
       scope.defer(`partitions of ${database}`, keepPartitions(pools.of(database), warn));
     }
     const finished: Promise<void>[] = [];
-    const relays = startRelays(parts, finished);
-    startConsumers(parts, finished);
-    if (roles.has('ops')) startKeepers(parts);
+    const relayed = relaysOf(roles, databases);
+    const relays = relayed.length > 0 ? (await import('./relays.ts')).startRelays(parts, relayed, finished) : new Map();
+    if (CONSUMER_ROLES.some((role) => roles.has(role)))
+      (await import('./consumers.ts')).startConsumers(parts, finished);
+    if (roles.has('ops')) (await import('./keepers.ts')).startKeepers(parts);
     const httpUrl = await serveHttp(parts, inUse, relays);
     // With another role in the process, a relay that refuses must not take that role down: readiness and the log tell of it.
     const alone = roles.size === 1;

@@ -1,6 +1,5 @@
 /** The HTTP server, put together: what surrounds every request, then the routes. Listening and stopping are the caller's. */
 import { createSecretKey, type KeyObject } from 'node:crypto';
-import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
 import type { Tracer } from '@opentelemetry/api';
 import { type FastifyBaseLogger, type FastifyInstance, fastify, LogController } from 'fastify';
 import { v7 } from 'uuid';
@@ -18,6 +17,7 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { auditRoutes } from './audit-routes.ts';
 import { registerAuthentication } from './authentication.ts';
+import { buildSerializer, validatorCompiler } from './compilers.ts';
 import { contractRoute } from './contract-route.ts';
 import { customerRoutes } from './customer-routes.ts';
 import { deadLetterRoutes } from './dead-letter-routes.ts';
@@ -88,9 +88,10 @@ export async function createHttpServer(deps: HttpDeps): Promise<FastifyInstance>
     requestTimeout: REQUEST_TIMEOUT_MS,
     forceCloseConnections: 'idle',
     routerOptions: { maxParamLength: 200 },
+    schemaController: { compilersFactory: { buildSerializer } },
     genReqId: (request) => requestIdOf(request.headers['x-request-id']),
   });
-  app.setValidatorCompiler(TypeBoxValidatorCompiler);
+  app.setValidatorCompiler(validatorCompiler);
   app.setErrorHandler((error, request, reply) => sendProblem(error, request, reply));
   app.setNotFoundHandler((request, reply) =>
     sendProblem(new FerryError('NOT_FOUND', 'there is no such route'), request, reply),

@@ -7,7 +7,7 @@ import {
   type OwnDatabaseName,
   variableOf,
 } from '../config/databases.ts';
-import { CONSUMER_ROLES, type ConsumerRole } from '../domain/commerce/consumers.ts';
+import { CONSUMER_ROLES, type ConsumerRole } from '../domain/commerce/roles.ts';
 import { FerryError } from '../kernel/errors.ts';
 
 /** A relay of one database, for who runs each in a process of its own. */

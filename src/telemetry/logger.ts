@@ -3,14 +3,16 @@
  * Postgres quotes row values in an error's `detail`, and in the message of a data exception, so errors are written by a serializer of
  * our own and not with all the fields that they carry.
  */
+import { createRequire } from 'node:module';
 import type { Writable } from 'node:stream';
 import { isSpanContextValid, trace } from '@opentelemetry/api';
 import { type Logger, pino } from 'pino';
-import { PinoPretty } from 'pino-pretty';
 import type { Config } from '../config/variables.ts';
 import { coerceError, FerryError } from '../kernel/errors.ts';
 
 export type { Logger } from 'pino';
+
+const require = createRequire(import.meta.url);
 
 const SECRET_NAMES = [
   'password',
@@ -38,7 +40,7 @@ export interface LoggerOptions {
 export function createLogger(config: Pick<Config, 'LOG_LEVEL' | 'LOG_FORMAT'>, options: LoggerOptions): Logger {
   const pretty = config.LOG_FORMAT === 'pretty' || (config.LOG_FORMAT === 'auto' && process.stdout.isTTY === true);
   const target = options.destination ?? pino.destination({ dest: 1, sync: true });
-  const destination = pretty ? PinoPretty({ colorize: process.stdout.isTTY === true, destination: target }) : target;
+  const destination = pretty ? loadPretty()({ colorize: process.stdout.isTTY === true, destination: target }) : target;
   return pino(
     {
       level: config.LOG_LEVEL,
@@ -52,6 +54,11 @@ export function createLogger(config: Pick<Config, 'LOG_LEVEL' | 'LOG_FORMAT'>, o
     },
     destination,
   );
+}
+
+/** Its forty files are read only where somebody looks on. */
+function loadPretty() {
+  return (require('pino-pretty') as typeof import('pino-pretty')).PinoPretty;
 }
 
 /** Takes passwords out of any URL in a line, wherever it came from (a driver's message, a stack). */

@@ -6,7 +6,6 @@
  */
 import { type Attributes, context, DiagLogLevel, diag, ProxyTracerProvider, type Tracer } from '@opentelemetry/api';
 import { AsyncLocalStorageContextManager } from '@opentelemetry/context-async-hooks';
-import { PrometheusSerializer } from '@opentelemetry/exporter-prometheus';
 import {
   defaultResource,
   detectResources,
@@ -70,7 +69,6 @@ export async function startTelemetry(config: TelemetryConfig, options: Telemetry
   const tracers = new TracerProvider({ resource, spanProcessors });
   const tracer = tracers.getTracer('ferry', FERRY_VERSION);
   const meter = meters.getMeter('ferry', FERRY_VERSION);
-  const serializer = new PrometheusSerializer('', false, undefined, true, true);
   return {
     logger,
     metrics: createMetrics(meter),
@@ -78,8 +76,9 @@ export async function startTelemetry(config: TelemetryConfig, options: Telemetry
     tracer,
     eventTracer: spanProcessors.length > 0 ? tracer : new ProxyTracerProvider().getTracer('ferry'),
     async metricsText() {
+      const { PrometheusSerializer } = await import('@opentelemetry/exporter-prometheus'); // not all processes are scraped
       const { resourceMetrics } = await scrape.collect();
-      return serializer.serialize(resourceMetrics);
+      return new PrometheusSerializer('', false, undefined, true, true).serialize(resourceMetrics);
     },
     async shutdown() {
       const stopped = Promise.allSettled([meters.shutdown(), tracers.shutdown()]);

@@ -2,7 +2,6 @@
  * The example module's consumers by role: the projection, the four participants of the fulfilment, and the orchestrator that leads them. They
  * run in one process or each in its own; nothing passes between them but events.
  */
-import type { OwnDatabaseName } from '../../config/databases.ts';
 import type { Config } from '../../config/variables.ts';
 import type { TopicRoutes } from '../../events/routes.ts';
 import { type ConsumerSettings, EventConsumer, type EventConsumerParts } from '../../inbox/event-consumer.ts';
@@ -18,15 +17,7 @@ import { shippingParticipant } from '../shipping/participant.ts';
 import { Orchestrator } from './orchestrator.ts';
 import { ordersPerCustomer } from './orders-per-customer.ts';
 import { orderParticipant } from './participant.ts';
-
-export const CONSUMER_ROLES = ['projection', 'sagas', 'order', 'payment', 'inventory', 'shipping'] as const;
-export type ConsumerRole = (typeof CONSUMER_ROLES)[number];
-
-/** The aggregatetypes under which participants that may have a database of their own answer: nobody else writes events of these. */
-export const ANSWERS = { payment: 'payment', inventory: 'inventory', shipping: 'shipment' } as const satisfies Record<
-  OwnDatabaseName,
-  string
->;
+import { ANSWERS, CONSUMER_ROLES, type ConsumerRole } from './roles.ts';
 
 /** Something that runs until it is stopped. */
 export interface Running {

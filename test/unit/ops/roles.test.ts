@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { databasesOf } from '../../../src/config/databases.ts';
 import { loadConfig } from '../../../src/config/load.ts';
-import { CONSUMER_ROLES } from '../../../src/domain/commerce/consumers.ts';
+import { CONSUMER_ROLES } from '../../../src/domain/commerce/roles.ts';
 import { databasesInUse, parseRoles, relaysOf } from '../../../src/ops/roles.ts';
 
 const together = databasesOf(loadConfig({ DATABASE_URL: 'postgres://db/main' }));
