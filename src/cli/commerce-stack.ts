@@ -28,6 +28,8 @@ export interface CommerceStack {
   readonly others: ReadonlyMap<string, RoleProcess>;
   readonly paymentProvider: EmbeddedPart;
   readonly paymentProviderUrl: string | undefined;
+  /** Stops the roles and leaves the parts: for who only counts from here on. The scope does without being asked. */
+  stopRoles(): Promise<unknown>;
 }
 
 /** The processes besides relay and API: the orchestrator with the projection, and the participants. */
@@ -107,7 +109,7 @@ async function startRoles(
   session: Session,
   environment: Environment,
   scope: Scope,
-): Promise<Pick<CommerceStack, 'url' | 'relay' | 'others'>> {
+): Promise<Pick<CommerceStack, 'url' | 'relay' | 'others' | 'stopRoles'>> {
   const start = async (name: string, roles: string, more: Environment = {}) => {
     const role = await RoleProcess.start({ home: session.home, name, roles, environment: { ...environment, ...more } });
     scope.defer(name, () => role.stop());
@@ -122,6 +124,7 @@ async function startRoles(
   ]);
   // all at once, which is quicker; one by one only those that had started when another one did not
   const all = [relay, api[1], ...others.map(([, role]) => role)];
-  scope.defer('the roles', () => Promise.all(all.map((role) => role.stop())));
-  return { relay, others: new Map([api, ...others]), url: (await api[1].ready()) ?? '' };
+  const stopRoles = () => Promise.all(all.map((role) => role.stop()));
+  scope.defer('the roles', stopRoles);
+  return { relay, others: new Map([api, ...others]), url: (await api[1].ready()) ?? '', stopRoles };
 }

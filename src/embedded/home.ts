@@ -2,8 +2,9 @@
  * A home: the directory that holds one stack's data, logs, addresses and the record of its processes. One process owns a home at a
  * time; everything that it starts is recorded before it is used, so that whoever comes after a SIGKILL can clear exactly that.
  */
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { FerryError } from '../kernel/errors.ts';
 import { endProcess, identifyProcess, isStillRunning, type ProcessIdentity, sendSignal } from './process-identity.ts';
@@ -25,6 +26,19 @@ export interface StackAddresses {
 }
 
 const PRIVATE_FILE = 0o600;
+
+/** What a stack keeps in its home, beside what tells who owns it. */
+const DATA = [
+  'postgres',
+  'kafka',
+  'registry',
+  'charges.jsonl',
+  'logs',
+  'addresses.json',
+  'dev.env',
+  'postgres.secret',
+  'development-key.secret',
+];
 
 export class Home {
   readonly directory: string;
@@ -161,13 +175,17 @@ export class Home {
     return readFileSync(file, 'utf8').trim();
   }
 
-  /** Deletes data, logs and addresses: everything but the claim itself. */
+  /**
+   * Deletes data, logs and addresses: everything but the claim itself. It is out of the way at once; giving the space back goes on in the
+   * background, and what a crash leaves of it is deleted the next time.
+   */
   deleteData(): void {
-    for (const name of ['postgres', 'kafka', 'registry', 'charges.jsonl', 'logs', 'addresses.json', 'dev.env']) {
-      rmSync(this.path(name), { recursive: true, force: true });
-    }
-    for (const name of ['postgres', 'development-key']) rmSync(this.path(`${name}.secret`), { force: true });
-    mkdirSync(this.path('logs'), { recursive: true });
+    const deleted = this.path('deleted');
+    const draft = join(deleted, randomUUID());
+    mkdirSync(draft, { recursive: true });
+    for (const name of DATA) if (existsSync(this.path(name))) renameSync(this.path(name), join(draft, name));
+    mkdirSync(this.path('logs'));
+    void rm(deleted, { recursive: true, force: true }).catch(() => {});
   }
 }
 

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Home } from '../../../src/embedded/home.ts';
 import { identifyProcess, isStillRunning } from '../../../src/embedded/process-identity.ts';
 import { FerryError } from '../../../src/kernel/errors.ts';
@@ -18,6 +19,11 @@ after(() => {
 let count = 0;
 function newHome(): Home {
   return new Home(join(root, String(count++)));
+}
+
+/** The runner's time-out ends it. */
+async function untilGone(home: Home): Promise<void> {
+  while (existsSync(home.path('deleted'))) await sleep(5);
 }
 
 function startSleeper(): { pid: number; startedAt: string } {
@@ -84,5 +90,17 @@ describe('Home', () => {
     assert.deepEqual(home.addresses(), {});
     assert.equal(existsSync(home.path('dev.env')), false);
     assert.notEqual(home.secret('postgres'), secret);
+    assert.deepEqual(readdirSync(home.path('logs')), []);
+    await untilGone(home);
+  });
+
+  test('gives back the space of deleted data, also of what a killed process had left of it', async () => {
+    const home = newHome();
+    await home.claim();
+    mkdirSync(home.path('deleted', 'left', 'kafka'), { recursive: true });
+    mkdirSync(home.path('postgres', 'base'), { recursive: true });
+    home.deleteData();
+    assert.equal(existsSync(home.path('postgres')), false);
+    await untilGone(home);
   });
 });
