@@ -47,8 +47,12 @@ interface Reading {
   readonly undone: QueuedRecord[];
 }
 
+/** How often it is told, at most, that keys wait for the registry: each of thousands tries again within a second. */
+const TELL_EVERY_MS = 10_000;
+
 export class Processor {
   readonly #options: ProcessorOptions;
+  #toldAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: ProcessorOptions) {
     this.#options = options;
@@ -209,7 +213,7 @@ export class Processor {
 
   /** False when the key must wait for what becomes of this record. */
   async #readOne(queued: QueuedRecord, queue: KeyQueue, reading: Reading): Promise<boolean> {
-    const { decoder, handlers, horizon, retry, logger, group } = this.#options;
+    const { decoder, handlers, horizon, retry } = this.#options;
     const { record } = queued;
     try {
       const event = await readEvent(record, decoder, readerOf(handlers));
@@ -233,15 +237,20 @@ export class Processor {
         reading.poisoned.push({ queued, failure, event: null });
         return false;
       }
-      logger.warn(
-        { group, code: thrown.code, reason: thrown.message },
-        'a record cannot be decoded yet; its key waits',
-      );
+      this.#tellThatKeysWait(thrown);
       reading.undone.push(queued);
       queued.suspect = true; // alone, so that the others need not wait with it
       delay(queue, WAITING_ATTEMPT, retry);
       return false;
     }
+  }
+
+  #tellThatKeysWait({ code, message }: FerryError): void {
+    const { logger, group } = this.#options;
+    const nowMs = performance.now();
+    if (nowMs - this.#toldAtMs < TELL_EVERY_MS) return;
+    this.#toldAtMs = nowMs;
+    logger.warn({ group, code, reason: message }, 'records cannot be decoded yet; their keys wait');
   }
 
   #isWanted({ headers, value }: QueuedRecord['record']): boolean {

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { pino } from 'pino';
 import type { Delivery, Outcome } from '../../../src/inbox/applier.ts';
 import { keyId } from '../../../src/inbox/assignment.ts';
 import { type Failure, NonRetryableError } from '../../../src/inbox/failure.ts';
@@ -68,6 +69,7 @@ class Bench {
   readonly deadLettered: QueuedRecord[] = [];
   readonly followed: QueuedRecord[] = [];
   readonly tries: number[] = [];
+  readonly warnings: string[] = [];
   readonly processor: Processor;
   forgotten = 0;
   poisonFails = false;
@@ -91,6 +93,7 @@ class Bench {
     };
     this.processor = new Processor({
       ...quiet,
+      logger: pino({ base: null }, { write: (line) => this.warnings.push((JSON.parse(line) as { msg: string }).msg) }),
       group: 'g',
       handlers: new Map([['test.Happened', async () => {}]]),
       decoder,
@@ -134,6 +137,13 @@ describe('a piece of work', () => {
   test('that is applied is done, with what no handler wants', async () => {
     const done = await new Bench().processor.process(workOf(record('a'), record('b', 'unheard')));
     assert.deepEqual(done, { undone: [], away: null });
+  });
+
+  test('whose keys wait for the registry tells so once, not for each of them', async () => {
+    const bench = new Bench();
+    const work = () => workOf(record('a', 'registry-away'), record('b', 'registry-away'), record('c'));
+    for (let turn = 0; turn < 2; turn++) assert.equal((await bench.processor.process(work())).undone.length, 2);
+    assert.deepEqual(bench.warnings, ['records cannot be decoded yet; their keys wait']);
   });
 
   test('comes again as a whole when a part is away, unreadable records too', async () => {
