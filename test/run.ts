@@ -8,6 +8,7 @@ import { globSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
+import { onStopSignal } from '../src/cli/signals.ts';
 import { describeError } from '../src/kernel/errors.ts';
 import { SHARED_STACK, startTestStack } from './support/stack.ts';
 
@@ -67,7 +68,7 @@ function matches(file: string, text: string): boolean {
   return file.includes(text) || relative(ROOT, resolve(text)) === file;
 }
 
-async function runSuite(suite: Suite, files: string[]): Promise<Counts> {
+async function runSuite(suite: Suite, files: string[], signal: AbortSignal): Promise<Counts> {
   console.log(`\n${suite.name}: ${files.length} files`);
   const counts: Counts = { passed: 0, failed: 0 };
   const stream = run({
@@ -75,6 +76,7 @@ async function runSuite(suite: Suite, files: string[]): Promise<Counts> {
     cwd: ROOT,
     concurrency: suite.concurrency,
     timeout: suite.timeoutMs,
+    signal,
   });
   stream.on('test:summary', ({ file, counts: total }) => {
     if (file !== undefined) return; // the whole run's follows its files'
@@ -96,15 +98,17 @@ async function main(args: readonly string[]): Promise<number> {
     .filter(({ files }) => files.length > 0);
   const total: Counts = args.length === 0 ? await check() : { passed: 0, failed: 0 };
   let stack: Awaited<ReturnType<typeof startTestStack>> | undefined;
+  const stop = onStopSignal(); // a Ctrl-C takes the stack down too
   try {
     for (const { suite, files } of suites) {
+      stop.signal.throwIfAborted();
       if (suite.needsStack && stack === undefined) {
         stack = await startTestStack();
         for (const [part, variable] of Object.entries(SHARED_STACK)) {
           process.env[variable] = stack.addresses[part as keyof typeof SHARED_STACK];
         }
       }
-      const counts = await runSuite(suite, files);
+      const counts = await runSuite(suite, files, stop.signal);
       total.passed += counts.passed;
       total.failed += counts.failed;
     }
