@@ -19,6 +19,7 @@ import { type RefreshOutcome, SchemaStore } from '../registry/schema-store.ts';
 import { startTelemetry, type Telemetry } from '../telemetry/telemetry.ts';
 import { serveHttp } from './listeners.ts';
 import type { Parts } from './parts.ts';
+import type { Relays } from './relays.ts';
 
 /**
  * Starts the roles of FERRY_ROLES; resolves when they are up. The code of a role is loaded where it runs: loading is most of what a process does
@@ -52,7 +53,8 @@ export async function startService(config: Config): Promise<RunningService> {
     }
     const finished: Promise<void>[] = [];
     const relayed = relaysOf(roles, databases);
-    const relays = relayed.length > 0 ? (await import('./relays.ts')).startRelays(parts, relayed, finished) : new Map();
+    const relays: Relays =
+      relayed.length > 0 ? (await import('./relays.ts')).startRelays(parts, relayed, finished) : new Map();
     if (CONSUMER_ROLES.some((role) => roles.has(role)))
       (await import('./consumers.ts')).startConsumers(parts, finished);
     if (roles.has('ops')) (await import('./keepers.ts')).startKeepers(parts);
