@@ -181,9 +181,9 @@ export class Home {
    */
   deleteData(): void {
     const deleted = this.path('deleted');
-    const draft = join(deleted, randomUUID());
-    mkdirSync(draft, { recursive: true });
-    for (const name of DATA) if (existsSync(this.path(name))) renameSync(this.path(name), join(draft, name));
+    const aside = join(deleted, randomUUID());
+    mkdirSync(aside, { recursive: true });
+    for (const name of DATA) if (existsSync(this.path(name))) renameSync(this.path(name), join(aside, name));
     mkdirSync(this.path('logs'));
     void rm(deleted, { recursive: true, force: true }).catch(() => {});
   }

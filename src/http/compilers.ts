@@ -1,6 +1,6 @@
 /**
  * What checks requests and writes answers, compiled from the routes' schemas when it is needed first: a server has hundreds of both, of which
- * it uses few in its first minutes, and to compile all of them takes a fifth of its start.
+ * it uses few in its first minutes, and to compile all of them takes a third of its start.
  */
 import { SerializerSelector } from '@fastify/fast-json-stringify-compiler';
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
