@@ -81,13 +81,22 @@ export interface ParticipantOptions<P, W> {
   readonly settings?: Partial<ConsumerSettings>;
 }
 
-/** Nobody waits for what a group of the flow has committed. */
-export const COMMIT_INTERVAL_MS = 500;
-
 /**
- * Makes a participant. Commands that cannot be carried out do not hold up later ones of their order: an undo must get through, and each
- * participant refuses what comes after its undo.
+ * How the groups of a flow consume. All their handlers take batches, whose statements cost the same for many orders as for one, so they gather
+ * for long and are few at a time; nobody waits for what they have committed; and one command or answer that fails must not hold up those
+ * behind it: an undo must get through, and a step that got no answer is asked for again.
  */
+export const FLOW_SETTINGS = {
+  onPoison: 'dead-letter',
+  concurrency: 2,
+  gatherMs: 200,
+  commitIntervalMs: 500,
+} as const satisfies Partial<ConsumerSettings>;
+
+/** A batch holds the rows of all its orders, their customers and articles among them, for which others wait. */
+const MAX_BATCH_EVENTS = 100;
+
+/** Makes a participant. Each refuses what comes after its undo: a command that cannot be carried out is overtaken (FLOW_SETTINGS). */
 export function defineParticipant<P = never, W = void>(
   parts: ParticipantParts,
   options: ParticipantOptions<P, W>,
@@ -99,7 +108,7 @@ export function defineParticipant<P = never, W = void>(
     group: `${parts.topicPrefix}${name}`,
     topics: [parts.routes.topicOf(`${name}-command`)],
     handlers: new Map(Object.keys(options.carryOuts).map((type) => [type, handler])),
-    settings: { onPoison: 'dead-letter', commitIntervalMs: COMMIT_INTERVAL_MS, ...settings },
+    settings: { ...FLOW_SETTINGS, maxBatchEvents: MAX_BATCH_EVENTS, ...settings },
   };
 }
 

@@ -39,6 +39,11 @@ export interface ConsumerSettings {
   readonly concurrency: number;
   /** Most events in one transaction. Slow handlers get fewer by themselves. */
   readonly maxBatchEvents: number;
+  /**
+   * While a batch is under way the next one gathers, until that one has ended, this long or until it is full: on a busy machine few large
+   * batches do the work of many small ones at a part of the cost, and on an idle one nothing waits, since nothing is under way.
+   */
+  readonly gatherMs: number;
   /** What may be read ahead; the partitions are paused beyond it. */
   readonly queue: QueueLimits;
   /** Longest time for one call of a handler. */
@@ -58,6 +63,7 @@ export const CONSUMER_DEFAULTS: ConsumerSettings = {
   retry: { maxTries: 3, baseMs: 200, maxMs: 10_000 },
   concurrency: 4,
   maxBatchEvents: 500,
+  gatherMs: 50,
   queue: { maxEvents: 10_000, maxBytes: 33_554_432 },
   handlerTimeoutMs: 30_000,
   stopTimeoutMs: 10_000,
@@ -97,11 +103,6 @@ const OPERATORS_POLL_MS = 2_000;
 /** Batches are sized so that their transactions last about this long at most: others wait for the keys in them. */
 const LONG_BATCH_MS = 1_000;
 const SHORT_BATCH_MS = 250;
-/**
- * While a batch is under way the next one gathers, until that one has ended, this long or until it is full: on a busy machine few large
- * batches do the work of many small ones at a part of the cost, and on an idle one nothing waits, since nothing is under way.
- */
-export const GATHER_MS = 50;
 /** Nothing is known yet of how fast the handlers are; a batch that is far too large would be lost as a whole in the next crash. */
 const FIRST_BATCH_EVENTS = 32;
 
@@ -230,7 +231,7 @@ export class EventConsumer implements RecordIntake {
   /** When a worker may take something up. */
   #notBeforeMs({ scheduler }: Assignment): number {
     const gathers = this.#takenEvents > 0 && scheduler.size - this.#takenEvents < this.#batchEvents;
-    return Math.max(this.#awayUntilMs, gathers ? this.#takenAtMs + GATHER_MS : 0);
+    return Math.max(this.#awayUntilMs, gathers ? this.#takenAtMs + this.#settings.gatherMs : 0);
   }
 
   #take({ scheduler }: Assignment, nowMs: number): Work | null {

@@ -80,6 +80,7 @@ export async function known(db: Queryable, group: string, events: readonly Inbox
   const { rows } = await db.query<{ event_id: string }>(
     `select event_id from ferry.inbox
      where consumer_group = $1
+       and recorded_at = any ($3::timestamptz[]) -- a list prunes partitions, a join does not
        and (event_id, recorded_at) in (select * from unnest($2::uuid[], $3::timestamptz[]))`,
     [group, events.map(({ id }) => id), events.map(({ recordedAt }) => recordedAt)],
   );

@@ -8,7 +8,7 @@ import { SpanStatusCode } from '@opentelemetry/api';
 import { InMemorySpanExporter, SimpleSpanProcessor, TracerProvider } from '@opentelemetry/sdk-trace';
 import { v7 as uuidv7 } from 'uuid';
 import type { ConsumedEvent } from '../../src/inbox/consumed-event.ts';
-import { GATHER_MS } from '../../src/inbox/event-consumer.ts';
+import { CONSUMER_DEFAULTS } from '../../src/inbox/event-consumer.ts';
 import type { AnyHandler } from '../../src/inbox/handler.ts';
 import { dropInboxPartitions } from '../../src/postgres/partitions.ts';
 import { COUNTED, ConsumerLab, type LabRecord } from '../support/consumer-lab.ts';
@@ -93,7 +93,7 @@ describe('effectively once', { concurrency: 4 }, () => {
     gate.resolve();
     await lab.untilEffects(40);
     const batches = new Set(transactions.values()).size - 1;
-    const most = 2 + tookMs / GATHER_MS; // one may begin as often as that
+    const most = 2 + tookMs / CONSUMER_DEFAULTS.gatherMs; // one may begin as often as that
     assert.ok(batches <= most, `39 events in ${batches} transactions within ${Math.round(tookMs)} ms`);
   });
 

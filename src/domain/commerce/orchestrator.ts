@@ -7,7 +7,7 @@ import { backoffMs, sleep } from '../../kernel/deadline.ts';
 import { ferryErrorOf } from '../../postgres/sqlstate.ts';
 import { SagaEngine } from '../../saga/engine.ts';
 import { SagaTimers } from '../../saga/timers.ts';
-import { COMMIT_INTERVAL_MS } from '../participant.ts';
+import { FLOW_SETTINGS } from '../participant.ts';
 import { fulfilment, fulfilmentOf } from './fulfilment.ts';
 
 export class Orchestrator {
@@ -25,8 +25,7 @@ export class Orchestrator {
     this.#consumer = new EventConsumer({
       ...options,
       handlers: handlersOf(this.#engine),
-      // A reply that cannot be taken must not hold up those behind it: the step is asked for again, and answers again.
-      settings: { ...options.settings, onPoison: 'dead-letter', commitIntervalMs: COMMIT_INTERVAL_MS },
+      settings: { ...options.settings, ...FLOW_SETTINGS },
     });
   }
 

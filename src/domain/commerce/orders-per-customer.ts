@@ -16,6 +16,9 @@ export interface ProjectionOptions extends EventConsumerParts {
   readonly settings?: Partial<Omit<ConsumerSettings, 'onPoison'>>;
 }
 
+/** Batches meet at the same customers: more workers would only wait for each other. */
+const CONCURRENCY = 2;
+
 /** What the projection reads, and as which group: `<topic prefix>orders-per-customer`. */
 export function ordersPerCustomerSource(routes: TopicRoutes, topicPrefix: string): { group: string; topics: string[] } {
   return { group: `${topicPrefix}orders-per-customer`, topics: [routes.topicOf('order')] };
@@ -27,7 +30,7 @@ export function ordersPerCustomer({ routes, topicPrefix, settings, ...parts }: P
     ...parts,
     ...ordersPerCustomerSource(routes, topicPrefix),
     handlers: PROJECTION,
-    settings: { ...settings, onPoison: 'dead-letter' }, // sums do not depend on the order of events
+    settings: { concurrency: CONCURRENCY, ...settings, onPoison: 'dead-letter' }, // sums do not depend on the order of events
   });
 }
 

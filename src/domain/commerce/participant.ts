@@ -16,15 +16,11 @@ import { OrderBook } from './order-book.ts';
 
 type Ending = Command<CancelOrder | CompleteOrder>;
 
-/** A customer's orders end one after another: more workers would only wait for each other. */
-const SETTINGS = { maxBatchEvents: 100, concurrency: 2 };
-
 /** Its group is `<topic prefix>order`. What it answers are the order's own events, which happen once; a repeated command is told so. */
 export function orderParticipant(parts: ParticipantParts): Participant {
   const { events } = parts;
   return defineParticipant<CancelOrder | ConfirmOrder | CompleteOrder, OrderBook>(parts, {
     name: 'order',
-    settings: SETTINGS,
     prepare: (commands, tx) =>
       OrderBook.open(
         tx,

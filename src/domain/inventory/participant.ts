@@ -21,15 +21,11 @@ export interface InventoryParts extends ParticipantParts {
   readonly faultPercent: number;
 }
 
-/** Everybody wants the same articles: more workers would only wait for each other. */
-const SETTINGS = { maxBatchEvents: 100, concurrency: 2 };
-
 /** Its group is `<topic prefix>inventory`. */
 export function inventoryParticipant(parts: InventoryParts): Participant {
   const { reservationTtlMs: ttlMs, faultPercent } = parts;
   return defineParticipant<Payload, Warehouse>(parts, {
     name: 'inventory',
-    settings: SETTINGS,
     prepare: (commands, tx) => openWarehouse(commands, ttlMs, tx),
     finish: (warehouse, tx) => warehouse.save(tx),
     carryOuts: {
