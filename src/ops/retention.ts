@@ -130,11 +130,7 @@ class RetentionRun {
     const { db, failPoint } = this.#options;
     await note(db, day, rows);
     failPoint('retention-noted');
-    try {
-      await detach(db, day);
-    } catch (error) {
-      if (sqlStateOf(error) !== LOCK_NOT_AVAILABLE) throw error;
-    }
+    await unlessLocked(detach(db, day));
     failPoint('retention-detached');
     if ((await attachmentOf(db, day)) === 'attached') {
       await forget(db, day);
@@ -152,20 +148,18 @@ class RetentionRun {
         this.keep(day, null, LOCKED);
         return;
       }
-      await finishDetach(db, day).catch((error: unknown) => {
-        if (sqlStateOf(error) !== LOCK_NOT_AVAILABLE) throw error;
-      });
+      await unlessLocked(finishDetach(db, day));
     }
     const unpublished = await this.#untilPublished(await noteDetached(db, day));
     const { rows, hold } = await inspectDay(db, deadLetters, day);
     const found = unpublished ?? hold;
     if (found !== null) {
-      await attach(db, day);
-      this.keep(day, rows, found);
+      this.keep(day, rows, (await unlessLocked(attach(db, day))) ? found : LOCKED);
       return;
     }
     failPoint('retention-published');
-    await dropDay(db, day, (tx) =>
+    // A statement whose snapshot is from before the detaching may have opened the day after it.
+    const dropped = dropDay(db, day, (tx) =>
       recordOperation(tx, actor, {
         action: 'outbox.drop-day',
         subject: `outbox/${day.day}`,
@@ -173,7 +167,8 @@ class RetentionRun {
         reason: `older than ${daysKept} days, ${rows} rows`,
       }),
     );
-    this.#tell({ day: day.day, rows, outcome: 'dropped', hold: null });
+    if (await unlessLocked(dropped)) this.#tell({ day: day.day, rows, outcome: 'dropped', hold: null });
+    else this.keep(day, rows, LOCKED);
   }
 
   /** Null as soon as every relay has published up to the position; why not, after the time-out. */
@@ -209,6 +204,17 @@ const LOCKED: Hold = {
   reason: 'locked',
   detail: 'transactions have had the outbox open for too long: the next run goes on',
 };
+
+/** Whether it was done before the lock time-out. */
+async function unlessLocked(step: Promise<void>): Promise<boolean> {
+  try {
+    await step;
+    return true;
+  } catch (error) {
+    if (sqlStateOf(error) !== LOCK_NOT_AVAILABLE) throw error;
+    return false;
+  }
+}
 
 /** A day can have been dropped before, if somebody put it back from a backup. */
 async function note(db: Queryable, { day, firstId, endId }: OutboxDay, rows: bigint): Promise<void> {

@@ -8,6 +8,7 @@ import pg from 'pg';
 import { noFailPoints } from '../../src/kernel/fail-point.ts';
 import { runRetention } from '../../src/ops/retention.ts';
 import { RetentionKeeper } from '../../src/ops/retention-keeper.ts';
+import type { Queryable } from '../../src/postgres/connection.ts';
 import { ensurePartitions } from '../../src/postgres/partitions.ts';
 import { SerialClient } from '../../src/postgres/serial-client.ts';
 import { relayNames } from '../../src/relay/names.ts';
@@ -273,6 +274,27 @@ describe('with a relay', () => {
     await ensurePartitions(db);
     await reader.query('commit');
     await reader.end();
+    assert.deepEqual(await outcomes(), [[dayAgo(34), 'dropped', null]]);
+  });
+
+  test('a day that somebody opens after its detaching is left to the next run', async () => {
+    await makeOldDays(databaseUrl, [34]);
+    const [id] = await writeOldEvents(databaseUrl, 34, 2);
+    await lab.untilPublished(id);
+    const reader = new pg.Client({ connectionString: databaseUrl });
+    await reader.connect();
+    try {
+      const opensBeforeTheDrop: Queryable = {
+        query: async (text, values) => {
+          const table = /^drop table (\S+)$/.exec(text)?.[1];
+          if (table !== undefined) await reader.query(`begin; lock table ${table} in access share mode`);
+          return db.query(text, values);
+        },
+      };
+      assert.deepEqual(await outcomes({ db: opensBeforeTheDrop }), [[dayAgo(34), 'kept', 'locked']]);
+    } finally {
+      await reader.end();
+    }
     assert.deepEqual(await outcomes(), [[dayAgo(34), 'dropped', null]]);
   });
 
