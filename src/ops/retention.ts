@@ -15,7 +15,7 @@ import { type Lsn, parseLsn } from '../kernel/lsn.ts';
 import { withRetentionLock } from '../outbox/retention-lock.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import { ensurePartitions } from '../postgres/partitions.ts';
-import { sqlStateOf } from '../postgres/sqlstate.ts';
+import { isLockTimeout } from '../postgres/sqlstate.ts';
 import { type Hold, holdByRelays, inspectDay, type OutboxDay, readRelays } from './retention-holds.ts';
 import {
   attach,
@@ -59,7 +59,6 @@ export interface RetentionOptions {
   readonly signal?: AbortSignal;
 }
 
-const LOCK_NOT_AVAILABLE = '55P03';
 const LOOK_EVERY_MS = 100;
 const FINISH_ATTEMPTS = 5;
 
@@ -211,7 +210,7 @@ async function unlessLocked(step: Promise<void>): Promise<boolean> {
     await step;
     return true;
   } catch (error) {
-    if (sqlStateOf(error) !== LOCK_NOT_AVAILABLE) throw error;
+    if (!isLockTimeout(error)) throw error;
     return false;
   }
 }

@@ -1,7 +1,7 @@
 /** The daily partitions of outbox, inbox and idempotency keys: making those of the coming days, dropping old ones, telling how far they reach. */
 import { backoffMs, sleep } from '../kernel/deadline.ts';
 import type { Queryable } from './connection.ts';
-import { sqlStateOf } from './sqlstate.ts';
+import { isLockTimeout } from './sqlstate.ts';
 
 /** How many days ahead partitions are made. */
 export const PARTITION_DAYS_AHEAD = 30;
@@ -9,7 +9,6 @@ const IDEMPOTENCY_DAYS_AHEAD = 7;
 /** Below this the service is no longer ready as it should be: nobody has made partitions for weeks. */
 export const PARTITION_DAYS_WANTED = 7;
 
-const LOCK_NOT_AVAILABLE = '55P03';
 const ATTEMPTS = 20;
 
 /**
@@ -46,7 +45,7 @@ async function countUnderLock(db: Queryable, statement: string, values: number[]
       const { rows } = await db.query<{ count: number }>(statement, values);
       return rows[0]?.count ?? 0;
     } catch (error) {
-      if (sqlStateOf(error) !== LOCK_NOT_AVAILABLE || attempt === ATTEMPTS) throw error;
+      if (!isLockTimeout(error) || attempt === ATTEMPTS) throw error;
       await sleep(backoffMs(attempt, 100, 2_000));
     }
   }

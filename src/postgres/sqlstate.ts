@@ -51,6 +51,11 @@ export function sqlStateOf(error: unknown): string | undefined {
   return typeof code === 'string' && /^(?=.*\d)[0-9A-Z]{5}$/.test(code) ? code : undefined;
 }
 
+/** lock_not_available: `lock_timeout` was over before the lock was free. */
+export function isLockTimeout(error: unknown): boolean {
+  return sqlStateOf(error) === '55P03';
+}
+
 export function isRetryableTransaction(error: unknown): boolean {
   return RETRYABLE_TRANSACTION.has(sqlStateOf(error) ?? '') || isOutdatedPlan(error);
 }

@@ -42,6 +42,20 @@ const partitions = async () => {
   return rows.map(({ day }) => day);
 };
 
+/** A day so many days ago with so many events, which the relay has published; resolves with the first one's id. */
+async function publishedDay(daysAgo: number, events: number): Promise<string | undefined> {
+  await makeOldDays(databaseUrl, [daysAgo]);
+  const [id] = await writeOldEvents(databaseUrl, daysAgo, events);
+  await lab.untilPublished(id);
+  return id;
+}
+
+async function connectReader(): Promise<pg.Client> {
+  const reader = new pg.Client({ connectionString: databaseUrl });
+  await reader.connect();
+  return reader;
+}
+
 describe('without a relay', () => {
   test('nothing goes: nobody has published anything', async () => {
     await makeOldDays(databaseUrl, [33, 32]);
@@ -196,9 +210,7 @@ describe('with a relay', () => {
   });
 
   test('an event that waits behind a parked key keeps its day, and so does a replay that has not ended', async () => {
-    await makeOldDays(databaseUrl, [32]);
-    const [parked] = await writeOldEvents(databaseUrl, 32, 2);
-    await lab.untilPublished(parked);
+    const parked = await publishedDay(32, 2);
     const recordedAt = `${dayAgo(32)}T12:00:00Z`;
     await lab
       .sql(
@@ -228,9 +240,7 @@ describe('with a relay', () => {
   });
 
   test('a role that does not own the outbox is told so', async () => {
-    await makeOldDays(databaseUrl, [34]);
-    const [id] = await writeOldEvents(databaseUrl, 34, 1);
-    await lab.untilPublished(id);
+    await publishedDay(34, 1);
     const foreign = await SerialClient.connect(lab.config, 'foreign', () => {});
     await foreign.query('set role ferry_api');
     const reports = await retain({ db: foreign }).finally(() => foreign.end());
@@ -241,11 +251,8 @@ describe('with a relay', () => {
   });
 
   test('a transaction that has the outbox open is waited for a short time only, and hides no day from others', async () => {
-    await makeOldDays(databaseUrl, [34]);
-    const [id] = await writeOldEvents(databaseUrl, 34, 2);
-    await lab.untilPublished(id);
-    const reader = new pg.Client({ connectionString: databaseUrl });
-    await reader.connect();
+    const id = await publishedDay(34, 2);
+    const reader = await connectReader();
     await reader.query('begin; select 1 from ferry.outbox limit 1');
     const since = performance.now();
     await waitUntil('the transaction being long', () => performance.now() - since > 2_100);
@@ -257,11 +264,8 @@ describe('with a relay', () => {
   });
 
   test('a detaching that a transaction held up is finished by the next run', async () => {
-    await makeOldDays(databaseUrl, [34]);
-    const [id] = await writeOldEvents(databaseUrl, 34, 2);
-    await lab.untilPublished(id);
-    const reader = new pg.Client({ connectionString: databaseUrl });
-    await reader.connect();
+    await publishedDay(34, 2);
+    const reader = await connectReader();
     let opened: Promise<unknown> = Promise.resolve();
     const failPoint = (name: string) => {
       if (name === 'retention-noted') opened = reader.query('begin; select 1 from ferry.outbox limit 1');
@@ -278,11 +282,8 @@ describe('with a relay', () => {
   });
 
   test('a day that somebody opens after its detaching is left to the next run', async () => {
-    await makeOldDays(databaseUrl, [34]);
-    const [id] = await writeOldEvents(databaseUrl, 34, 2);
-    await lab.untilPublished(id);
-    const reader = new pg.Client({ connectionString: databaseUrl });
-    await reader.connect();
+    await publishedDay(34, 2);
+    const reader = await connectReader();
     try {
       const opensBeforeTheDrop: Queryable = {
         query: async (text, values) => {
@@ -300,9 +301,7 @@ describe('with a relay', () => {
 
   test('one process at a time; the keeper lets the other work', async () => {
     const other = await SerialClient.connect(lab.config, 'other', () => {});
-    await makeOldDays(databaseUrl, [34]);
-    const [id] = await writeOldEvents(databaseUrl, 34, 2);
-    await lab.untilPublished(id);
+    await publishedDay(34, 2);
     let second: Promise<unknown> = Promise.resolve();
     const failPoint = (name: string) => {
       if (name === 'retention-noted') second = assert.rejects(retain({ db: other }), { code: 'CONFLICT' });
