@@ -3,7 +3,7 @@ import { type FastifyPluginCallbackTypebox, Type } from '@fastify/type-provider-
 import { recordAudit } from '../domain/audit.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { EventId } from '../kernel/event-id.ts';
-import { eventStatus } from '../outbox/event-status.ts';
+import { eventStatus, isDayRetired } from '../outbox/event-status.ts';
 import { answers, closed, IdempotencyHeaders, text, UuidV7 } from './contract.ts';
 import { answerOnce } from './idempotency.ts';
 import { WRITTEN } from './position.ts';
@@ -85,8 +85,11 @@ export function eventRoutes(deps: RouteDeps): FastifyPluginCallbackTypebox {
       async (request) => {
         const id = request.params.id as EventId;
         const status = await eventStatus(deps.pool, id, deps.relayName);
-        if (status === 'unknown') throw new FerryError('NOT_FOUND', `there is no committed event ${id}`);
-        return { id, status };
+        if (status !== 'unknown') return { id, status };
+        const problem = (await isDayRetired(deps.pool, id))
+          ? `the day of the event ${id} has been taken out of the outbox, or is about to be; ./ferry trace finds its record`
+          : `there is no committed event ${id}`;
+        throw new FerryError('NOT_FOUND', problem);
       },
     );
     done();

@@ -1,6 +1,6 @@
 /** What one database knows of an event: its row, what went wrong with it, and the saga whose command or reply it is. */
 import type { EventId } from '../kernel/event-id.ts';
-import type { EventStatus } from '../outbox/event-status.ts';
+import { type EventStatus, isDayRetired } from '../outbox/event-status.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import { spanContextOf } from '../telemetry/traces.ts';
 
@@ -38,11 +38,7 @@ export async function readRow(
      from ferry.outbox where id = $1`,
     [id, relay],
   );
-  const dropped = await db.query<{ dropped: boolean }>(
-    'select exists (select from ferry.outbox_retired where $1 >= first_id and $1 < end_id) as dropped',
-    [id],
-  );
-  const dayDropped = dropped.rows[0]?.dropped === true;
+  const dayDropped = await isDayRetired(db, id);
   const [found] = rows;
   if (found === undefined) return { row: null, dayDropped };
   const { traceparent, ...row } = found;

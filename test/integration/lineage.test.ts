@@ -193,6 +193,9 @@ test('a dead letter, an event that is pending, one whose day was dropped, and on
   );
   const gone = await trace(idOfDay(40));
   assert.deepEqual([gone.row, gone.dayDropped], [null, true]);
+  const status = await api.request('GET', `/v1/events/${idOfDay(40)}/status`, { as: 'viewer' });
+  assert.equal(status.status, 404);
+  assert.match(String(status.body.detail), /taken out of the outbox/);
 
   assert.equal((await api.request('GET', `/v1/ops/events/${v7()}`)).status, 404);
   assert.equal((await api.request('GET', '/v1/ops/events/nonsense')).status, 422);
