@@ -8,6 +8,7 @@ import { createApiKey } from '../../src/domain/access/api-key.ts';
 import { createLogger } from '../../src/telemetry/logger.ts';
 import { startTelemetry } from '../../src/telemetry/telemetry.ts';
 import { testApi } from '../support/api.ts';
+import { idOfDay, noteDroppedDay } from '../support/old-days.ts';
 import { testStack } from '../support/stack.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';
 
@@ -274,6 +275,15 @@ describe('POST /v1/events', () => {
     assert.deepEqual(status.body, { id: first.body.id, status: 'pending' });
     assert.equal(first.headers.location, `/v1/events/${first.body.id}/status`);
     assert.equal((await api.request('GET', '/v1/events/019a0000-0000-7000-8000-000000000000/status')).status, 404);
+  });
+
+  it('tells an event that never was from one whose day was taken out of the outbox', async () => {
+    const statusOf = (id: string) => api.request('GET', `/v1/events/${id}/status`, { as: 'viewer' });
+    await noteDroppedDay(stack.databaseUrl, 40);
+    const [never, gone] = [await statusOf(idOfDay(41)), await statusOf(idOfDay(40))];
+    assert.deepEqual([never.status, gone.status], [404, 404]);
+    assert.match(String(never.body.detail), /no committed event/);
+    assert.match(String(gone.body.detail), /taken out of the outbox/);
   });
 
   it('refuses what the schema refuses, with the field’s path and nothing written', async () => {

@@ -13,7 +13,7 @@ import { ensurePartitions } from '../../src/postgres/partitions.ts';
 import { SerialClient } from '../../src/postgres/serial-client.ts';
 import { relayNames } from '../../src/relay/names.ts';
 import { resetRelay } from '../../src/relay/reset.ts';
-import { dayAgo, makeOldDays, writeOldEvents } from '../support/old-days.ts';
+import { dayAgo, makeOldDays, noteDroppedDay, writeOldEvents } from '../support/old-days.ts';
 import { quiet } from '../support/relay-fixtures.ts';
 import { RelayLab } from '../support/relay-lab.ts';
 import { waitUntil } from '../support/signals.ts';
@@ -133,11 +133,7 @@ describe('with a relay', () => {
       JSON.stringify([code, err]).includes('RELAY_HISTORY_DIVERGED'),
     );
     await lab.relay.kill();
-    await lab.sql(
-      `insert into ferry.outbox_retired (day, first_id, end_id, rows, dropped_at)
-       select $1::date, ferry.uuid_floor($1::date::timestamp at time zone 'UTC'), ferry.uuid_floor(($1::date + 1)::timestamp at time zone 'UTC'), 3, now()`,
-      [dayAgo(35)],
-    );
+    await noteDroppedDay(databaseUrl, 35);
     await lab.stream();
   });
 

@@ -59,6 +59,18 @@ export async function writeOldEvents(
   return ids;
 }
 
+/** Notes a day so many days ago as one that retention has dropped. */
+export async function noteDroppedDay(databaseUrl: string, days: number): Promise<void> {
+  await onOneConnection(databaseUrl, async (client) => {
+    await client.query(
+      `insert into ferry.outbox_retired (day, first_id, end_id, rows, dropped_at)
+       select day, ferry.uuid_floor(day::timestamp at time zone 'UTC'), ferry.uuid_floor((day + 1)::timestamp at time zone 'UTC'), 3, now()
+       from (select $1::date as day)`,
+      [dayAgo(days)],
+    );
+  });
+}
+
 async function onOneConnection(databaseUrl: string, work: (client: pg.Client) => Promise<void>): Promise<void> {
   const client = new pg.Client({ connectionString: databaseUrl });
   await client.connect();
