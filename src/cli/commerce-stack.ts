@@ -124,11 +124,7 @@ async function startRoles(
   ]);
   // all at once, which is quicker; one by one only those that had started when another one did not
   const all = [relay, api[1], ...others.map(([, role]) => role)];
-  let stopped: Promise<unknown> | undefined;
-  const stopRoles = () => {
-    stopped ??= Promise.all(all.map((role) => role.stop())); // once: a second SIGTERM ends a role where it stands
-    return stopped;
-  };
+  const stopRoles = () => Promise.all(all.map((role) => role.stop()));
   scope.defer('the roles', stopRoles);
   return { relay, others: new Map([api, ...others]), url: (await api[1].ready()) ?? '', stopRoles };
 }

@@ -33,6 +33,7 @@ export class Child {
   /** Resolves when the process has ended, however it did. */
   readonly exited: Promise<ChildExit>;
   readonly #identity: ProcessIdentity;
+  readonly #sent = new Set<NodeJS.Signals>();
   #exit: ChildExit | undefined;
 
   private constructor(options: ChildOptions, process: ChildProcess, identity: ProcessIdentity, logFile: string) {
@@ -108,10 +109,10 @@ export class Child {
     }
   }
 
-  /** Sends the signals in turn, each with its grace in milliseconds; resolves when the process has ended. */
+  /** Sends the signals in turn, each once with its grace in milliseconds; resolves when the process has ended. May be called again. */
   async stop(...signals: Array<readonly [NodeJS.Signals, number]>): Promise<void> {
     if (!this.running) return;
-    await endProcess(this.#identity, [...signals, ['SIGKILL', 5_000]]);
+    await endProcess(this.#identity, [...signals, ['SIGKILL', 5_000]], this.#sent);
     await this.exited;
   }
 }

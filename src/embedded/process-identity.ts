@@ -24,16 +24,19 @@ export function isStillRunning(identity: ProcessIdentity): boolean {
 }
 
 /**
- * Sends the signals one after the other, each with its time in milliseconds to take effect, until the process is gone. Returns false
- * if it survived all of them. Does nothing to a process that merely has the same pid.
+ * Sends the signals one after the other, each with its time in milliseconds to take effect, until the process is gone; one that is in
+ * `sent` is only waited for, since many programs take a second SIGTERM as the order to end where they stand. Returns false if it
+ * survived all of them. Does nothing to a process that merely has the same pid.
  */
 export async function endProcess(
   identity: ProcessIdentity,
   signals: ReadonlyArray<readonly [signal: NodeJS.Signals, graceMs: number]>,
+  sent = new Set<NodeJS.Signals>(),
 ): Promise<boolean> {
   for (const [signal, graceMs] of signals) {
     if (!isStillRunning(identity)) return true;
-    sendSignal(identity.pid, signal);
+    if (!sent.has(signal)) sendSignal(identity.pid, signal);
+    sent.add(signal);
     for (let waited = 0; waited < graceMs && isStillRunning(identity); waited += 20) await sleep(20);
   }
   return !isStillRunning(identity);

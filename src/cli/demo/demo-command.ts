@@ -78,8 +78,8 @@ async function runOrders(session: Session, options: DemoOptions, scope: Scope, s
   const done = await runTraffic(session, options, parts, stop);
   stop.signal.throwIfAborted();
   await settle(terminal, pool, { orders: done.traffic.accepted, outboxes, signal: stop.signal });
-  const stopped = stack.stopRoles(); // nothing is left to do for them, and the count needs the machine
-  stopped.catch(() => {}); // told by the scope, which waits for the same
+  // Nothing is left to do for them, and the count needs the machine. What goes wrong is told by the scope, which does the same.
+  stack.stopRoles().catch(() => {});
   const events = await openEventLog(config);
   scope.defer('the connection to Kafka', () => events.close());
   const integrity = await terminal.step('outbox counted against Kafka under read_committed, every value decoded', () =>
