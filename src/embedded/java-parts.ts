@@ -23,6 +23,8 @@ export interface JavaParts {
   readonly kafka: string;
   /** Directory of the registry's own distribution. */
   readonly registry: string;
+  /** Storage that this Kafka has formatted, to be copied (kafka.ts); it need not be there. */
+  readonly formatted: string;
   /** Directory of the class archives (class-archives.ts), of these jars and this Java; it need not be there. */
   readonly archives: string;
 }
@@ -43,7 +45,13 @@ export async function resolveJavaParts(progress: (message: string) => void): Pro
     await fetchInto(directory);
   }
   const archives = `${directory}-classes-${createHash('sha256').update(build).digest('hex').slice(0, 12)}`;
-  return { java, kafka: join(directory, 'kafka'), registry: join(directory, 'registry'), archives };
+  return {
+    java,
+    kafka: join(directory, 'kafka'),
+    registry: join(directory, 'registry'),
+    formatted: `${directory}-formatted`,
+    archives,
+  };
 }
 
 /** `build`: what it says of itself. */

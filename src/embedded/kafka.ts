@@ -1,7 +1,7 @@
 /** The embedded Kafka: one node that is broker and controller (KRaft), tuned for quick transactions on one machine. */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { FerryError } from '../kernel/errors.ts';
@@ -23,19 +23,18 @@ const JVM = ['-Xms128m', '-Xmx512m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=
 export function kafkaRecipe(home: Home, port: number, controllerPort: number, parts: JavaParts): PartRecipe {
   const directory = home.path('kafka');
   const settings = join(directory, 'server.properties');
-  const classes = [...archiveArguments(parts, 'kafka'), '-cp', join(parts.kafka, '*')];
   return {
     name: 'kafka',
     port,
     prepare: async () => {
       mkdirSync(directory, { recursive: true });
       writeFileSync(settings, properties(directory, port, controllerPort));
-      if (!existsSync(join(directory, 'data'))) await format(parts.java, classes, directory, port, controllerPort);
+      if (!existsSync(join(directory, 'data'))) await format(parts, directory);
     },
     command: () => ({
       home,
       command: parts.java,
-      args: [...JVM, `-Dlog4j2.configurationFile=${LOG_CONFIGURATION}`, ...classes, 'kafka.Kafka', settings],
+      args: [...JVM, `-Dlog4j2.configurationFile=${LOG_CONFIGURATION}`, ...classes(parts), 'kafka.Kafka', settings],
       cwd: directory,
     }),
     probe: async () => {
@@ -48,24 +47,58 @@ export function kafkaRecipe(home: Home, port: number, controllerPort: number, pa
   };
 }
 
-/** Writes the cluster's id and metadata version, aside and then renamed: formatted storage is whole or absent. */
-async function format(java: string, classes: string[], directory: string, port: number, controllerPort: number) {
+function classes(parts: JavaParts): string[] {
+  return [...archiveArguments(parts, 'kafka'), '-cp', join(parts.kafka, '*')];
+}
+
+/** Storage of a cluster of its own, made aside and then renamed: formatted storage is whole or absent. */
+async function format(parts: JavaParts, directory: string): Promise<void> {
+  if (!existsSync(parts.formatted)) await formatFirst(parts, directory);
   const draft = join(directory, 'draft');
+  rmSync(draft, { recursive: true, force: true });
+  cpSync(parts.formatted, draft, { recursive: true });
+  const meta = join(draft, 'meta.properties');
+  const text = readFileSync(meta, 'utf8');
+  writeFileSync(
+    meta,
+    text.replaceAll(/^(cluster|directory)\.id=.*$/gm, (_, name) => `${name}.id=${randomId()}`),
+  );
+  renameSync(draft, join(directory, 'data'));
+}
+
+/**
+ * Has Kafka format storage, to be copied from then on: that takes a JVM (a second of CPU), and what it writes differs in nothing but two ids.
+ * The metadata version and the features stand in a snapshot beside them.
+ */
+async function formatFirst(parts: JavaParts, directory: string): Promise<void> {
+  const draft = join(directory, 'first');
   rmSync(draft, { recursive: true, force: true });
   mkdirSync(draft);
   const settings = join(draft, 'format.properties');
-  writeFileSync(settings, properties(draft, port, controllerPort));
+  writeFileSync(settings, properties(draft, 9092, 9093));
+  const options = ['-Xmx128m', '-XX:TieredStopAtLevel=1', `-Dlog4j2.configurationFile=${LOG_CONFIGURATION}`];
   // One id in 64 begins with a hyphen; as a word of its own it would be taken for an option.
-  const clusterId = `--cluster-id=${randomBytes(16).toString('base64url')}`;
-  const args = ['-Xmx128m', '-XX:TieredStopAtLevel=1', `-Dlog4j2.configurationFile=${LOG_CONFIGURATION}`, ...classes];
+  const tool = ['kafka.tools.StorageTool', 'format', `--cluster-id=${randomId()}`, '-c', settings];
   try {
-    await run(java, [...args, 'kafka.tools.StorageTool', 'format', clusterId, '-c', settings]);
+    await run(parts.java, [...options, ...classes(parts), ...tool]);
   } catch (cause) {
     const output = String((cause as { stderr?: string }).stderr ?? '').trim();
     throw new FerryError('PART_UNREACHABLE', `formatting Kafka's storage failed: ${output.slice(-500)}`, { cause });
   }
-  renameSync(join(draft, 'data'), join(directory, 'data'));
+  const copy = `${parts.formatted}.${randomId()}.tmp`; // beside it: the home may be on another disk
+  cpSync(join(draft, 'data'), copy, { recursive: true });
+  try {
+    renameSync(copy, parts.formatted);
+  } catch (error) {
+    rmSync(copy, { recursive: true, force: true });
+    if (!existsSync(parts.formatted)) throw error; // else somebody else was faster
+  }
   rmSync(draft, { recursive: true, force: true });
+}
+
+/** As Kafka's own (org.apache.kafka.common.Uuid): 16 bytes in base64url. */
+function randomId(): string {
+  return randomBytes(16).toString('base64url');
 }
 
 function properties(directory: string, port: number, controllerPort: number): string {

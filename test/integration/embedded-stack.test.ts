@@ -76,6 +76,20 @@ describe('a whole stack', () => {
     }
   });
 
+  test('has Kafka’s storage copied from what was formatted once, under ids of its own', async () => {
+    const { formatted } = await resolveJavaParts(() => {});
+    const metaOf = (directory: string) =>
+      Object.fromEntries(
+        [...readFileSync(join(directory, 'meta.properties'), 'utf8').matchAll(/^(\S+)=(\S+)$/gm)].map(
+          ([, name, value]) => [name, value],
+        ),
+      );
+    const [first, own] = [metaOf(formatted), metaOf(home.path('kafka', 'data'))];
+    assert.deepEqual(Object.keys(own).sort(), ['cluster.id', 'directory.id', 'node.id', 'version']);
+    assert.deepEqual([own['node.id'], own.version], [first['node.id'], first.version]);
+    for (const id of ['cluster.id', 'directory.id']) assert.notEqual(own[id], first[id]);
+  });
+
   test('starts Java with classes that were archived once', async () => {
     const java = await resolveJavaParts(() => {});
     for (const part of ['kafka', 'registry'] as const) {
