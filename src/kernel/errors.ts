@@ -297,6 +297,12 @@ export const ERRORS = {
     retryable: false,
     remedy: 'The slot is newer than the checkpoint: `./ferry relay reset` publishes what was missed from the outbox.',
   },
+  RELAY_ROWS_FOREIGN: {
+    status: 500,
+    retryable: false,
+    remedy:
+      'Rows were copied into the outbox from another server: give them transaction ids of this one (docs/OPERATIONS.md has the statements), then start the relay.',
+  },
   RELAY_HISTORY_DIVERGED: {
     status: 500,
     retryable: false,

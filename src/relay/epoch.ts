@@ -7,7 +7,7 @@ import { FerryError } from '../kernel/errors.ts';
 import type { ConnectionSettings, Queryable } from '../postgres/connection.ts';
 import { createSlot } from '../postgres/replication.ts';
 import type { Logger } from '../telemetry/logger.ts';
-import { type Epoch, type EpochOrigin, insertEpoch, readEpoch, recordOrigin } from './ledger.ts';
+import { countForeignRows, type Epoch, type EpochOrigin, insertEpoch, readEpoch, recordOrigin } from './ledger.ts';
 import { dropSlot, readRunningTransactions, readSlotOwner } from './slot.ts';
 
 export interface EpochOptions {
@@ -34,6 +34,7 @@ export async function ensureEpoch(control: Queryable, options: EpochOptions): Pr
     const epoch = await readEpoch(control, options.relay);
     if (isReady(epoch)) return epoch;
     await refuseForeignSlot(control, epoch, options);
+    await refuseForeignRows(control);
     return await createEpoch(control, epoch?.epoch ?? 1, options);
   } finally {
     await control.query('select pg_advisory_unlock(hashtextextended($1, 0))', [`ferry relay ${options.relay}`]);
@@ -56,6 +57,16 @@ async function refuseForeignSlot(control: Queryable, epoch: Epoch | null, option
     ? `exists already, and relay ${relay} never began here`
     : `belongs to ${owner.database === null ? 'a physical standby' : `database ${owner.database}`}`;
   throw new FerryError('RELAY_CONFIGURATION', `replication slot ${slot} ${whose}: choose another with RELAY_SLOT`);
+}
+
+/** The backfill would pass them over, and no slot of this server will send them: they would never be published. */
+async function refuseForeignRows(control: Queryable): Promise<void> {
+  const count = await countForeignRows(control);
+  if (count === 0n) return;
+  throw new FerryError(
+    'RELAY_ROWS_FOREIGN',
+    `${count} rows of the outbox carry transaction ids that this server has not given: they were copied from another one`,
+  );
 }
 
 async function createEpoch(control: Queryable, epoch: number, options: EpochOptions): Promise<ReadyEpoch> {

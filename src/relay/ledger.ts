@@ -115,6 +115,17 @@ export async function isEventPresent(client: Queryable, eventId: string): Promis
   return rows[0]?.present === true;
 }
 
+/**
+ * How many rows of the outbox carry the id of a transaction that this server has not seen end: they were copied from another one. By its
+ * transaction id a row is told to be older than a slot, or published; reads the whole outbox.
+ */
+export async function countForeignRows(client: Queryable): Promise<bigint> {
+  const { rows } = await client.query<{ count: bigint }>(
+    'select count(*) from ferry.outbox where not pg_visible_in_snapshot(tx, pg_current_snapshot())',
+  );
+  return rows[0]?.count ?? 0n;
+}
+
 /** A day that retention is taking out and may yet put back; null: the outbox is all there. */
 export async function findDayBeingRetired(client: Queryable): Promise<string | null> {
   const { rows } = await client.query<{ day: string }>(

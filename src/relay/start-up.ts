@@ -3,7 +3,9 @@
  * read the checkpoint, compare. Every step depends on the one before it: in another order a zombie fences the living, or a checkpoint is
  * read that an older relay still moves.
  */
+import { randomUUID } from 'node:crypto';
 import type { ChangeStream } from '../events/change-stream.ts';
+import { sleep } from '../kernel/deadline.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { Lsn } from '../kernel/lsn.ts';
 import type { Queryable } from '../postgres/connection.ts';
@@ -11,9 +13,13 @@ import type { Checkpoint, CheckpointIdentity } from './checkpoint.ts';
 import { compare, compareIdentity, isSuperseded } from './compare.ts';
 import { correctByCheckpoint } from './dead-letter-notes.ts';
 import type { ReadyEpoch } from './epoch.ts';
-import { countRun, isEventPresent, readRun, readSystemIdentifier } from './ledger.ts';
+import { Heartbeat } from './heartbeat.ts';
+import { countRun, emitHeartbeat, isEventPresent, readRun, readSystemIdentifier } from './ledger.ts';
 import type { Sink } from './sink.ts';
 import { readSlot } from './slot.ts';
+
+const VISIBLE_WITHIN_MS = 1_000;
+const LOOK_EVERY_MS = 50;
 
 /** Thrown when another relay took the slot between two steps of the start. */
 export class SlotLostError extends Error {
@@ -54,12 +60,27 @@ export async function agreeOnCheckpoint(start: StartUp): Promise<Checkpoint> {
   if (found !== null) {
     compareIdentity(found, ours);
     const { lastEventId } = found;
-    const lastEventPresent = lastEventId === null ? null : await isEventPresent(control, lastEventId);
+    const lastEventPresent = lastEventId === null ? null : await isPresentAtLast(control, name, lastEventId);
     compare(found, stream.identity, { confirmedFlushLsn, run, lastEventPresent });
     await sink.pin(found.topics);
     await correctByCheckpoint(control, found);
   }
   return { ...(found ?? firstCheckpoint(ours, epoch)), timeline, run: await countRun(control, name) };
+}
+
+/**
+ * Whether the event is in the outbox. Slots send a commit that still waits for a synchronous standby, and until that has it nobody sees its
+ * rows: so absence counts only after a commit of our own, which waits in the same queue behind it. Those that waited are let go in order,
+ * but each becomes visible in its own time.
+ */
+async function isPresentAtLast(control: Queryable, relay: string, eventId: string): Promise<boolean> {
+  if (await isEventPresent(control, eventId)) return true;
+  await emitHeartbeat(control, Heartbeat.prefix(relay), randomUUID());
+  for (let waited = 0; waited < VISIBLE_WITHIN_MS; waited += LOOK_EVERY_MS) {
+    if (await isEventPresent(control, eventId)) return true;
+    await sleep(LOOK_EVERY_MS);
+  }
+  return false;
 }
 
 function identityOf({ name, slot, stream, epoch }: StartUp): CheckpointIdentity {

@@ -14,6 +14,7 @@ import type { FerryProcess } from '../support/processes.ts';
 import { createRandom } from '../support/random.ts';
 import { RelayLab } from '../support/relay-lab.ts';
 import { startOwnPostgres } from '../support/relay-postgres.ts';
+import { waitUntil } from '../support/signals.ts';
 import { testStack } from '../support/stack.ts';
 
 const stack = await testStack();
@@ -142,6 +143,40 @@ test('the relay refuses a database that went back, also when it has grown past t
   await insertOrders(lab, 3_000);
   await assertRefused(lab, 'RELAY_HISTORY_DIVERGED');
 });
+
+test('the relay waits for a commit that it has published and a synchronous standby has not', async (t) => {
+  const server = await startOwnPostgres();
+  t.after(() => server.close());
+  const lab = await publishingLab(t, { DATABASE_URL: server.databaseUrl });
+  await requireStandby(lab, 'away');
+  const before = (await lab.records(lab.topic('order'))).length;
+  const hanging = insertOrders(lab, 1);
+  await waitUntil('its record', async () => (await lab.records(lab.topic('order'))).length > before);
+  await lab.relay.kill();
+  const { rows } = await lab.sql<{ now: string }>('select clock_timestamp()::text as now');
+  lab.relay.start();
+  await waitUntil('the relay waiting too', async () => {
+    assert.equal(lab.relay.exitCode, null, 'it refused');
+    const waiting = await lab.sql(
+      `select from pg_stat_activity where wait_event = 'SyncRep' and backend_start > $1::timestamptz`,
+      [rows[0]?.now],
+    );
+    return waiting.rowCount !== 0;
+  });
+  await requireStandby(lab, '');
+  await hanging;
+  await lab.relay.waitForLog('streaming', ({ msg }) => msg === 'streaming');
+  await lab.assertExactlyOnce();
+});
+
+async function requireStandby(lab: RelayLab, name: string): Promise<void> {
+  await lab.sql(`alter system set synchronous_standby_names = '${name}'`);
+  await lab.sql('select pg_reload_conf()');
+  await waitUntil('the setting', async () => {
+    const { rows } = await lab.sql<{ names: string }>(`select current_setting('synchronous_standby_names') as names`);
+    return rows[0]?.names === name;
+  });
+}
 
 /** A lab whose relay streams and has published something. */
 async function publishingLab(t: TestContext, environment: Record<string, string> = {}): Promise<RelayLab> {

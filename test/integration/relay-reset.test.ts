@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { describe, type TestContext, test } from 'node:test';
 import { createKafka, kafkaOptions } from '../../src/kafka/client.ts';
 import type { ErrorCode } from '../../src/kernel/errors.ts';
@@ -51,6 +52,26 @@ describe('a reset', () => {
     await lab.stream();
     await lab.assertExactlyOnce();
     assert.equal((await lab.records(lab.topic('order'))).length, before);
+  });
+
+  test('of a database that was copied row by row is refused until its rows have transaction ids of the new server', async (t) => {
+    const lab = await publishedLab(t);
+    await lab.write({ rows: 50, largestTransaction: 20 });
+    await lab.sql(
+      `begin; set local session_replication_role = replica; update ferry.outbox set tx = (tx::text::bigint + 9000000000)::text::xid8; commit`,
+    );
+    await lab.sql('select pg_drop_replication_slot($1)', [relayNames(lab.config).slot]);
+    assert.equal(resetByCommand(lab).status, 0);
+    await refuses(lab, 'RELAY_ROWS_FOREIGN');
+    const before = (await lab.records(lab.topic('order'))).length;
+
+    const section = /^### `RELAY_ROWS_FOREIGN`$.*?^```sql$(.*?)^```$/ms.exec(
+      readFileSync('docs/OPERATIONS.md', 'utf8'),
+    );
+    await lab.sql(section?.[1] ?? assert.fail('the runbook has no statements'));
+    await lab.stream();
+    await lab.assertExactlyOnce();
+    assert.ok((await lab.records(lab.topic('order'))).length > before);
   });
 
   test('is refused while the relay runs', async (t) => {
