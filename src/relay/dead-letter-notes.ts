@@ -136,8 +136,16 @@ export async function correctByCheckpoint(client: Queryable, checkpoint: Checkpo
   );
 }
 
-/** Makes the notes say of parked keys what Kafka says. Costs one look as long as both agree. */
-export async function correctByParked(client: Queryable, relay: string, parked: ParkedKeys): Promise<void> {
+/**
+ * Makes the notes say of parked keys what Kafka says. Costs one look as long as both agree. What is noted and not on the list was released;
+ * but not before a new epoch (`isReset`), whose list may have been lost: there it is a lone dead letter until `correctByTopics` has looked.
+ */
+export async function correctByParked(
+  client: Queryable,
+  relay: string,
+  parked: ParkedKeys,
+  isReset: boolean,
+): Promise<void> {
   const { rows } = await client.query<{ event_id: string; resolution: string | null }>(
     'select event_id::text, resolution from ferry.relay_dead_letter where relay = $1 and parked',
     [relay],
@@ -152,7 +160,15 @@ export async function correctByParked(client: Queryable, relay: string, parked: 
     }
   }
   if (missing.length > 0) await noteDeadLetters(client, relay, missing);
-  if (noted.size > 0) await settle(client, relay, [...noted.keys()]);
+  if (noted.size > 0) await (isReset ? unpark : settle)(client, relay, [...noted.keys()]);
+}
+
+async function unpark(client: Queryable, relay: string, ids: readonly string[]): Promise<void> {
+  await client.query(
+    `update ferry.relay_dead_letter set parked = false, resolution = nullif(resolution, 'published')
+      where relay = $1 and event_id = any($2::uuid[])`,
+    [relay, ids],
+  );
 }
 
 function rowsOf({ topic, key, events }: ParkedKey): Row[] {
@@ -161,7 +177,8 @@ function rowsOf({ topic, key, events }: ParkedKey): Row[] {
 
 /**
  * At the start of a new epoch, whose checkpoint says nothing of the old one's transactions: takes back the notes of events that Kafka does
- * not hold, not even as dead letters, for those are published again; and what was resolved of dead letters that are in no other topic.
+ * not hold, not even as dead letters, for those are published again; what was resolved of dead letters that are in no other topic; and the
+ * notes of those that are.
  */
 export async function correctByTopics(
   client: Queryable,
@@ -184,7 +201,8 @@ export async function correctByTopics(
     [relay, known.filter((id) => published.onlyDead.has(id))],
   );
   await client.query(
-    `delete from ferry.relay_dead_letter where relay = $1 and not parked and resolution = 'published'`,
-    [relay],
+    `delete from ferry.relay_dead_letter
+      where relay = $1 and not parked and resolution is distinct from 'discarded' and event_id = any($2::uuid[])`,
+    [relay, known.filter((id) => published.ids.has(id) && !published.onlyDead.has(id))],
   );
 }

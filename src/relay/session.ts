@@ -142,14 +142,16 @@ export class RelaySession {
     const checkpoint = await agreeOnCheckpoint({ name, slot, control, stream, sink, epoch });
     this.#publishing = true;
     const publisher = new Publisher({ ...this.#options, sink, control }, checkpoint);
-    const parked = await this.#loadParked(control, sink);
+    // until what the epoch found in the outbox is published, what Kafka holds is asked of Kafka alone
+    const isReset = epoch.epoch > 1 && checkpoint.backfill !== null;
+    const parked = await this.#loadParked(control, sink, isReset);
     const factory = new RecordFactory({ ...this.#options, topics: sink, parked });
     this.#every(this.#options.statusIntervalMs, () => stream.confirm(publisher.checkpoint.endLsn));
     if (epoch.state === 'creating') {
       await publisher.move(checkpoint.endLsn); // the epoch is live only once its first checkpoint is durable
       await markLive(control, name, epoch.epoch);
     }
-    if (checkpoint.backfill !== null) await this.#backfill(epoch, sink, publisher, factory, parked);
+    if (checkpoint.backfill !== null) await this.#backfill(epoch, isReset, sink, publisher, factory, parked);
     if (this.#stopping.signal.aborted) return;
     this.#states.to('streaming');
     logger.info({ slot, lsn: formatLsn(publisher.checkpoint.endLsn), run: String(checkpoint.run) }, 'streaming');
@@ -158,16 +160,17 @@ export class RelaySession {
   }
 
   /** What waits behind poison is the relay's, whatever its epoch. */
-  async #loadParked(control: SerialClient, sink: Sink): Promise<ParkedKeys> {
+  async #loadParked(control: SerialClient, sink: Sink, isReset: boolean): Promise<ParkedKeys> {
     const { name, routes, parkedBounds } = this.#options;
     const topicOf = (aggregateType: string) => routes.tryTopicOf(aggregateType) ?? routes.unrouted;
     const parked = await ParkedKeys.load(sink.parkedTopic, parkedBounds, sink.readParked(), topicOf);
-    await correctByParked(control, name, parked);
+    await correctByParked(control, name, parked, isReset);
     return parked;
   }
 
   async #backfill(
     epoch: ReadyEpoch,
+    isReset: boolean,
     sink: Sink,
     publisher: Publisher,
     factory: RecordFactory,
@@ -178,7 +181,6 @@ export class RelaySession {
     await readAllRows(client);
     const { limits, logger, routes } = this.#options;
     const signal = this.#stopping.signal;
-    const isReset = epoch.epoch > 1;
     const published = isReset
       ? await readPublishedIds(client, sink, routes, logger, signal)
       : { ids: new Set<string>(), onlyDead: new Set<string>() };

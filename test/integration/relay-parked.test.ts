@@ -11,6 +11,7 @@ import { listParkedKeys } from '../../src/ops/parked-keys.ts';
 import { emitControls } from '../../src/outbox/control-writer.ts';
 import { createPool } from '../../src/postgres/connection.ts';
 import { transaction } from '../../src/postgres/transaction.ts';
+import { relayNames } from '../../src/relay/names.ts';
 import { orderPlaced } from '../support/order-payloads.ts';
 import { createRandom } from '../support/random.ts';
 import { type NewEvent, RelayLab } from '../support/relay-lab.ts';
@@ -160,6 +161,23 @@ describe('a parked key', { concurrency: 2 }, () => {
     await untilNoneParked(lab);
     lab.deadLetters = 0;
     await lab.assertExactlyOnce();
+  });
+
+  test('goes on as single dead letters when a new epoch begins without the list of what waits', async (t) => {
+    const lab = await openLab(t);
+    await lab.stream();
+    const ids = await lab.insert([bad('k', 1), good('k', 2)]);
+    lab.deadLetters = 2;
+    await lab.assertExactlyOnce();
+    await lab.relay.stop();
+    await lab.deleteTopic(relayNames(lab.config).parkedTopic);
+    await lab.beginSecondEpoch();
+    await lab.stream();
+    await lab.insert([good('k', 3)]);
+    await lab.assertExactlyOnce();
+    const told = await Promise.all(ids.map((id) => lab.statusOf(id)));
+    assert.deepEqual(told, ['dead-lettered', 'dead-lettered'], 'nothing of them was published');
+    assert.deepEqual(await parkedKeys(lab), []);
   });
 
   test('may hold so many events: with more, or where a tier says halt, the relay refuses, and goes on once that is changed', async (t) => {

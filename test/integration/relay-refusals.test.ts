@@ -39,7 +39,7 @@ describe('the relay refuses', () => {
 
   test('a checkpoint topic that was deleted', async (t) => {
     const lab = await stoppedLab(t);
-    await withAdmin(lab, (admin) => admin.deleteTopics({ topics: [relayNames(lab.config).checkpointTopic] }));
+    await lab.deleteTopic(relayNames(lab.config).checkpointTopic);
     await insertOrders(lab, 3);
     await assertRefused(lab, 'RELAY_CHECKPOINT_MISSING');
   });

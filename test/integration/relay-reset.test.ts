@@ -6,10 +6,8 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { describe, type TestContext, test } from 'node:test';
-import { createKafka, kafkaOptions } from '../../src/kafka/client.ts';
 import type { ErrorCode } from '../../src/kernel/errors.ts';
 import { relayNames } from '../../src/relay/names.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { RelayLab } from '../support/relay-lab.ts';
 import { testStack } from '../support/stack.ts';
 
@@ -45,7 +43,7 @@ describe('a reset', () => {
   test('finds every event in Kafka after the checkpoint topic was lost, and publishes none again', async (t) => {
     const lab = await publishedLab(t);
     const before = (await lab.records(lab.topic('order'))).length;
-    await deleteTopic(lab, relayNames(lab.config).checkpointTopic);
+    await lab.deleteTopic(relayNames(lab.config).checkpointTopic);
     await refuses(lab, 'RELAY_CHECKPOINT_MISSING');
     assert.equal(resetByCommand(lab).status, 0);
     assert.equal(resetByCommand(lab).status, 0, 'repeating it before the start changes nothing');
@@ -103,12 +101,6 @@ async function refuses(lab: RelayLab, code: ErrorCode): Promise<void> {
   lab.relay.start();
   await lab.relay.waitForLog(`the refusal ${code}`, ({ err }) => (err as { code?: string } | undefined)?.code === code);
   await lab.relay.exited();
-}
-
-async function deleteTopic(lab: RelayLab, topic: string): Promise<void> {
-  const admin = createKafka(kafkaOptions(lab.config, 'test', createLogger(lab.config, { role: 'test' }))).admin();
-  await admin.connect();
-  await admin.deleteTopics({ topics: [topic] }).finally(() => admin.disconnect());
 }
 
 function resetByCommand(lab: RelayLab) {

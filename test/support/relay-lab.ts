@@ -8,6 +8,7 @@ import { pushAllSchemas } from '../../src/cli/schemas-command.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import type { Config } from '../../src/config/variables.ts';
 import { deadLetterTopic, topicRoutes } from '../../src/events/routes.ts';
+import { createKafka, kafkaOptions } from '../../src/kafka/client.ts';
 import type { LogRecord } from '../../src/kafka/log-reader.ts';
 import { coerceError } from '../../src/kernel/errors.ts';
 import { releaseKey } from '../../src/ops/parked-keys.ts';
@@ -17,6 +18,7 @@ import { type Checkpoint, decodeCheckpoint } from '../../src/relay/checkpoint.ts
 import { relayNames } from '../../src/relay/names.ts';
 import { FerryProcess } from './processes.ts';
 import { openProof } from './proof.ts';
+import { quiet } from './relay-fixtures.ts';
 import { waitUntil } from './signals.ts';
 import type { TestStack } from './stack.ts';
 import { runWorkload, type WorkloadOptions, type WorkloadResult } from './workload.ts';
@@ -173,6 +175,12 @@ export class RelayLab {
       `insert into ferry.relay_epoch (relay, epoch, slot, state, reason) values ($1, 2, $2, 'creating', 'test')`,
       [this.config.RELAY_NAME, slot],
     );
+  }
+
+  async deleteTopic(name: string): Promise<void> {
+    const admin = createKafka(kafkaOptions(this.config, 'test-admin', quiet.logger)).admin();
+    await admin.connect();
+    await admin.deleteTopics({ topics: [name] }).finally(() => admin.disconnect());
   }
 
   topic(aggregateType: string): string {
