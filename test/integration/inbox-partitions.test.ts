@@ -1,6 +1,8 @@
 /** The inbox's days: made ahead, dropped by age, never made again once they are gone. */
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
+import { groupFacts } from '../../src/deadletter/group-owner.ts';
+import type { LetterToWatch } from '../../src/deadletter/told-letters.ts';
 import { claim, known, readHorizon, unclaim } from '../../src/inbox/inbox-store.ts';
 import { newEventId } from '../../src/outbox/emit.ts';
 import { createPool, type Queryable } from '../../src/postgres/connection.ts';
@@ -35,8 +37,13 @@ test('whoever asks for events, or takes them out again, opens no other day than 
   const recordedAt = new Date().toISOString();
   const ids = [newEventId(), newEventId()];
   const events = ids.map((id) => ({ id, recordedAt }));
+  const letterOf = (eventId: string): LetterToWatch => ({
+    ...{ id: eventId, group: 'days', eventId, recordedAt, sourceTopic: 'commerce.order', key: Buffer.from('k') },
+    ...{ state: 'open', retryId: null, toldLsn: null },
+  });
   const uses: ReadonlyArray<(tx: Queryable) => Promise<unknown>> = [
     async (tx) => assert.deepEqual(await known(tx, 'days', events), new Set()),
+    async (tx) => assert.equal((await groupFacts(tx, ids.map(letterOf))).size, 0),
     async (tx) => {
       assert.deepEqual(await claim(tx, 'days', events, 'applied'), new Set(ids));
       await unclaim(tx, 'days', events);
