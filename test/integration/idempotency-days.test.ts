@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, test } from 'node:test';
+import type pg from 'pg';
 import { findAnswer } from '../../src/http/idempotency-store.ts';
 import { createPool } from '../../src/postgres/connection.ts';
 import { dropIdempotencyPartitions, ensureIdempotencyPartitions } from '../../src/postgres/partitions.ts';
+import { isLockTimeout } from '../../src/postgres/sqlstate.ts';
 import { dayAgo } from '../support/old-days.ts';
 import { waitUntil } from '../support/signals.ts';
 import { testStack } from '../support/stack.ts';
@@ -59,6 +61,37 @@ test('a day goes once all of its answers have expired; today and what is in forc
   assert.equal(rowCount, 1);
 });
 
+/** While a transaction has looked for an answer, as each POST does first, and a drop waits for it up to `lockTimeout`. */
+async function whileDropWaits(
+  lockTimeout: string,
+  run: (earlier: pg.PoolClient, dropping: Promise<number>) => Promise<void>,
+): Promise<void> {
+  const setLockTimeout = (value: string) =>
+    pool.query(`alter function ferry.drop_idempotency_partitions() set lock_timeout = '${value}'`);
+  const earlier = await pool.connect();
+  try {
+    await setLockTimeout(lockTimeout);
+    await earlier.query('begin');
+    await findAnswer(earlier, randomBytes(32));
+    const dropping = pool
+      .query<{ count: number }>('select ferry.drop_idempotency_partitions() as count')
+      .then(({ rows }) => rows[0]?.count ?? 0);
+    await untilWaiting('AccessExclusiveLock');
+    await run(earlier, dropping);
+  } finally {
+    await earlier.query('rollback');
+    earlier.release();
+    await setLockTimeout('500ms');
+  }
+}
+
+async function untilWaiting(mode: 'AccessExclusiveLock' | 'AccessShareLock'): Promise<void> {
+  await waitUntil(`somebody waiting for ${mode}`, async () => {
+    const { rowCount } = await pool.query('select from pg_locks where not granted and mode = $1', [mode]);
+    return (rowCount ?? 0) > 0;
+  });
+}
+
 test('a request that ends while its day is looked at keeps the day', async () => {
   await makePastDay(6);
   const client = await pool.connect();
@@ -66,14 +99,36 @@ test('a request that ends while its day is looked at keeps the day', async () =>
     await client.query('begin');
     const key = await answered(6, 1, client);
     const dropping = dropIdempotencyPartitions(pool);
-    await waitUntil('the drop waiting for the request', async () => {
-      const { rowCount } = await pool.query(`select from pg_locks where not granted and mode = 'AccessExclusiveLock'`);
-      return (rowCount ?? 0) > 0;
-    });
+    await untilWaiting('AccessExclusiveLock');
     await client.query('commit');
     assert.equal(await dropping, 0);
     assert.equal((await findAnswer(pool, key))?.status, 201);
   } finally {
     client.release();
   }
+});
+
+test('a request that comes while the drop waits for an earlier one does not wait in a circle with it', async () => {
+  await makePastDay(7);
+  // Longer than deadlock_timeout: Postgres itself says whether there is a circle, and a slow machine does not.
+  await whileDropWaits('30s', async (earlier, dropping) => {
+    const later = findAnswer(pool, randomBytes(32));
+    await untilWaiting('AccessShareLock');
+    await earlier.query('commit');
+    assert.deepEqual(await Promise.allSettled([dropping, later]), [
+      { status: 'fulfilled', value: 1 },
+      { status: 'fulfilled', value: null },
+    ]);
+  });
+});
+
+test('a drop that does not get its lock gives up, and the requests behind it go on', async () => {
+  await makePastDay(8);
+  await whileDropWaits('2s', async (_earlier, dropping) => {
+    const given = assert.rejects(dropping, isLockTimeout);
+    const later = findAnswer(pool, randomBytes(32));
+    await untilWaiting('AccessShareLock');
+    await given;
+    assert.equal(await later, null);
+  });
 });
