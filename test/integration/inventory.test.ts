@@ -18,6 +18,7 @@ const lab = await participantLab(await testStack());
 const inventory = inventoryParticipant({ ...lab.parts, reservationTtlMs: 3_600_000, faultPercent: 0 });
 /** Its reservations have expired when they are made. */
 const impatient = inventoryParticipant({ ...lab.parts, reservationTtlMs: 0, faultPercent: 0 });
+const refusing = inventoryParticipant({ ...lab.parts, reservationTtlMs: 3_600_000, faultPercent: 100 });
 
 /** A fresh article of which there are `pieces`. */
 async function article(pieces: number): Promise<string> {
@@ -197,6 +198,30 @@ describe('a reservation whose time is over', () => {
     await receiveStock(lab.pool, [{ sku, quantity: 1 }]);
     assert.deepEqual(await late.issue(), ['StockIssued', 2, false]);
     assert.deepEqual(await stockOf(sku), [3, 2, 1]);
+  });
+
+  test('is told again as it was when the command is repeated, though others were faster', async () => {
+    const sku = await article(2);
+    const [late, quick] = [orderFor([{ sku, quantity: 2 }]), orderFor([{ sku, quantity: 1 }])];
+    await late.reserve(impatient);
+    await sweep();
+    await quick.reserve();
+    assert.deepEqual(await late.reserve(), ['StockReserved', null, true]);
+    assert.deepEqual(await stockOf(sku), [2, 0, 1]);
+    assert.deepEqual(await late.issue(), ['StockRefused', 'OUT_OF_STOCK', false]);
+    await receiveStock(lab.pool, [{ sku, quantity: 1 }]);
+    assert.deepEqual(await late.reserve(), ['StockReserved', null, false]);
+    assert.deepEqual(await stockOf(sku), [3, 0, 3]);
+    assert.deepEqual(await late.issue(), ['StockIssued', 2, false]);
+    assert.deepEqual(await stockOf(sku), [3, 2, 1]);
+  });
+
+  test('is not refused on purpose when its command is repeated', async () => {
+    const sku = await article(2);
+    const { reserve } = orderFor([{ sku, quantity: 2 }]);
+    await reserve(impatient);
+    await sweep();
+    assert.deepEqual(await reserve(refusing), ['StockReserved', null, false]);
   });
 
   test('is swept in batches by several processes at once, each once', async () => {

@@ -53,9 +53,11 @@ export function reserveStock(warehouse: Warehouse, request: ReserveRequest): Don
     case 'issued':
       return { kind: 'reserved', reservation: known, duplicate: true };
     case 'expired': {
-      const decided = decide(warehouse, known, request.refuse);
-      checkTransition(known, decided.kind);
-      return decided;
+      // Promised, perhaps to a saga that is past its pivot on the strength of it: a shortage is told when the goods should leave, where stock
+      // that comes in later still helps.
+      if (setAside(warehouse, known.lines) !== null) return { kind: 'reserved', reservation: known, duplicate: true };
+      checkTransition(known, 'reserved');
+      return keepReserved(warehouse, known);
     }
     case 'refused':
       return refused(known, known.refusal ?? 'OUT_OF_STOCK', { duplicate: true });
@@ -67,13 +69,15 @@ export function reserveStock(warehouse: Warehouse, request: ReserveRequest): Don
 function decide(warehouse: Warehouse, wanted: Reservation, refuse: boolean): Done<'reserved'> | Refused {
   const shortage = refuse ? null : setAside(warehouse, wanted.lines);
   const refusal = refuse ? 'INJECTED' : (shortage?.reason ?? null);
-  if (refusal === null) {
-    const { expiresAt } = warehouse;
-    const reservation = warehouse.keep({ ...wanted, status: 'reserved', refusal, expiresAt });
-    return { kind: 'reserved', reservation, duplicate: false };
-  }
+  if (refusal === null) return keepReserved(warehouse, wanted);
   const reservation = warehouse.keep({ ...wanted, status: 'refused', refusal, expiresAt: null });
   return refused(reservation, refusal, { sku: shortage?.sku ?? null });
+}
+
+function keepReserved(warehouse: Warehouse, wanted: Reservation): Done<'reserved'> {
+  const { expiresAt } = warehouse;
+  const reservation = warehouse.keep({ ...wanted, status: 'reserved', refusal: null, expiresAt });
+  return { kind: 'reserved', reservation, duplicate: false };
 }
 
 /** Null if all of it is set aside now. */

@@ -4,8 +4,8 @@
 export const TRANSITIONS = {
   /** Set aside, until it expires. */
   reserved: ['issued', 'released', 'expired'],
-  /** Free again because its time was over; the order may still come for it. */
-  expired: ['reserved', 'released', 'refused'],
+  /** Free again because its time was over; the order may still come for it, and is never refused what it was promised. */
+  expired: ['reserved', 'released'],
   /** It has left the warehouse. */
   issued: [],
   /** Nothing is set aside, and nothing will be; also what stands for an order that is released before it reserved. */
