@@ -139,6 +139,21 @@ describe('an order', async () => {
     ]);
   });
 
+  test('that was never confirmed, as an operator skipped that, is confirmed and completed at once', async () => {
+    const order = await placed();
+    const first = await order.complete();
+    assert.deepEqual(types(first), ['OrderConfirmed', 'OrderCompleted', 'CreditReleased']);
+    assert.deepEqual(types(answering(first, order.step.sagaId)), ['OrderCompleted']);
+    assert.deepEqual([await order.status(), await order.credit()], ['completed', '0.00']);
+    assert.deepEqual(types(await order.confirm()), ['OrderAlreadyCompleted']);
+    assert.equal(await order.cancelByCustomer(), 409);
+    const by = `saga:${order.step.sagaId}`;
+    assert.deepEqual(await order.audited(), [
+      [by, 'order.confirm'],
+      [by, 'order.complete'],
+    ]);
+  });
+
   test('that is confirmed cannot be cancelled by its customer any more, only by its fulfilment', async () => {
     const order = await placed();
     assert.deepEqual(types(await order.confirm()), ['OrderConfirmed']);

@@ -112,8 +112,13 @@ export function confirmOrder(book: OrderBook, actor: Actor, { orderId, headers =
 
 export type CompleteRequest = Pick<CancelRequest, 'orderId' | 'headers'>;
 
-/** Completes an order that was fulfilled and paid, and releases its credit. Throws NOT_FOUND or CONFLICT. */
+/**
+ * Completes an order that was fulfilled and paid, and releases its credit; one that was never confirmed, since an operator skipped that, is
+ * confirmed first, so that everybody sees the same states in the same order. Throws NOT_FOUND or CONFLICT.
+ */
 export function completeOrder(book: OrderBook, actor: Actor, { orderId, headers = {} }: CompleteRequest): void {
+  // Without the headers: the saga's answer is the completion alone.
+  if (book.find(orderId)?.status === 'placed') confirmOrder(book, actor, { orderId });
   endOrder(book, actor, {
     orderId,
     status: 'completed',
