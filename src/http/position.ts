@@ -9,6 +9,7 @@ import { FerryError } from '../kernel/errors.ts';
 import { parseLsn } from '../kernel/lsn.ts';
 import { currentPosition } from '../outbox/position.ts';
 import type { Queryable } from '../postgres/connection.ts';
+import { clientGone } from './client-gone.ts';
 import { preferredWaitSeconds } from './prefer.ts';
 
 const LSN_PATTERN = '^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$';
@@ -81,9 +82,7 @@ export async function untilPositionApplied(
   const waitSeconds = Math.min(preferred ?? DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS);
   if (preferred !== null) reply.header('preference-applied', `wait=${waitSeconds}`);
 
-  const clientGone = new AbortController();
-  reply.raw.once('close', () => clientGone.abort());
-  const signal = AbortSignal.any([clientGone.signal, stopping]);
+  const signal = AbortSignal.any([clientGone(reply), stopping]);
   const result = await untilApplied({ position: parseLsn(text), timeoutMs: waitSeconds * 1_000, signal });
   if (result === 'applied') return;
   if (headers['ferry-allow-stale'] !== 'true') {

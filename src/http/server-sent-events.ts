@@ -4,6 +4,7 @@
 import { Readable } from 'node:stream';
 import type { FastifyReply } from 'fastify';
 import { FerryError } from '../kernel/errors.ts';
+import { clientGone } from './client-gone.ts';
 
 export const EVENT_STREAM = 'text/event-stream';
 
@@ -27,16 +28,17 @@ export class StreamLimit {
     this.#max = max;
   }
 
-  /** Takes a place for as long as the reply's connection lives; `signal` fires when the client is gone. Throws OVERLOADED. */
+  /**
+   * Takes a place for as long as the reply's connection lives, none for a client that has left already; the signal fires when the client is
+   * gone. Throws OVERLOADED.
+   */
   take(reply: FastifyReply): AbortSignal {
+    const gone = clientGone(reply);
+    if (gone.aborted) return gone;
     if (this.#open >= this.#max) throw new FerryError('OVERLOADED', `${this.#max} streams are open: that is the limit`);
     this.#open++;
-    const gone = new AbortController();
-    reply.raw.once('close', () => {
-      this.#open--;
-      gone.abort();
-    });
-    return gone.signal;
+    gone.addEventListener('abort', () => this.#open--, { once: true });
+    return gone;
   }
 }
 
