@@ -42,6 +42,14 @@ export const HEADER = {
   releasedAlone: 'ferry_released_alone',
 } as const;
 
+/**
+ * Whether Ferry or CloudEvents gives a header of this name its meaning, so that only who is trusted may set it: besides the headers above
+ * also what sagas are answered by (saga-headers.ts). Whatever its case, as some clients read headers.
+ */
+export function isReservedHeader(name: string): boolean {
+  return /^(ce|ferry)_/i.test(name);
+}
+
 /** Headers of one event. The writer's own come first: they can add names but not replace Ferry's. */
 export function eventHeaders(
   event: OutboxEvent,

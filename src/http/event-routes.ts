@@ -1,12 +1,14 @@
 /** Events over HTTP: write one of any registered type, and see where it is. */
 import { type FastifyPluginCallbackTypebox, Type } from '@fastify/type-provider-typebox';
 import { recordAudit } from '../domain/audit.ts';
+import { isReservedHeader } from '../events/record.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { EventId } from '../kernel/event-id.ts';
 import { eventStatus, isDayRetired } from '../outbox/event-status.ts';
 import { answers, closed, IdempotencyHeaders, text, UuidV7 } from './contract.ts';
 import { answerOnce } from './idempotency.ts';
 import { WRITTEN } from './position.ts';
+import { pointerToken } from './problem.ts';
 import { actorOf, type RouteDeps } from './route-deps.ts';
 
 const EventBody = Type.Object(
@@ -20,7 +22,9 @@ const EventBody = Type.Object(
     }),
     schemaId: Type.Optional(Type.Integer({ minimum: 1, maximum: 2_147_483_647, description: 'Pins the schema.' })),
     headers: Type.Optional(
-      Type.Record(Type.String({ minLength: 1, maxLength: 200 }), Type.String({ maxLength: 4096 })),
+      Type.Record(Type.String({ minLength: 1, maxLength: 200 }), Type.String({ maxLength: 4096 }), {
+        description: 'Further headers of the record; no name begins with ce_ or ferry_, which are Ferry’s own.',
+      }),
     ),
     occurredAt: Type.Optional(
       Type.String({
@@ -59,6 +63,7 @@ export function eventRoutes(deps: RouteDeps): FastifyPluginCallbackTypebox {
         answerOnce(deps.idempotency, request, reply, async (tx) => {
           const { id, ...event } = request.body;
           refuseForeign(deps, event.aggregateType);
+          refuseReserved(event.headers ?? {});
           const given = id === undefined ? event : { ...event, id: id as EventId };
           const written = await deps.events.write(tx, given, 'client');
           await recordAudit(tx, actorOf(request), {
@@ -102,4 +107,13 @@ function refuseForeign(deps: RouteDeps, aggregateType: string): void {
   if (owner === null) return;
   const problem = `events of ${aggregateType} are written in the database of ${owner} alone`;
   throw new FerryError('INVALID_REQUEST', `aggregateType: ${problem}`, { details: { field: 'aggregateType' } });
+}
+
+/** By such headers a client could speak for Ferry: answer a saga's command, for example, of which only its participant knows the outcome. */
+function refuseReserved(headers: Readonly<Record<string, string>>): void {
+  const name = Object.keys(headers).find(isReservedHeader);
+  if (name === undefined) return;
+  const path = `/headers/${pointerToken(name)}`;
+  const problem = 'names that begin with ce_ or ferry_ are Ferry’s own; give the header another name';
+  throw new FerryError('INVALID_REQUEST', `${path}: ${problem}`, { details: { path } });
 }

@@ -93,9 +93,14 @@ function validationError(error: Partial<FastifyError>): FerryError {
   const missing = first?.params.requiredProperties;
   const surplus = first?.params.additionalProperties;
   const name = [missing, surplus].flat().find((property) => typeof property === 'string');
-  const pointer = `${first?.instancePath ?? ''}${name === undefined ? '' : `/${name.replaceAll('~', '~0').replaceAll('/', '~1')}`}`;
+  const pointer = `${first?.instancePath ?? ''}${name === undefined ? '' : `/${pointerToken(name)}`}`;
   const part = error.validationContext ?? 'request';
   const path = part === 'body' ? pointer : `/${part}${pointer}`;
   const reason = surplus === undefined ? (first?.message ?? 'is not valid') : 'is not a known field';
   return new FerryError('INVALID_REQUEST', `${path === '' ? 'the body' : path}: ${reason}`, { details: { path } });
+}
+
+/** A name as it stands in a JSON pointer (RFC 6901). */
+export function pointerToken(name: string): string {
+  return name.replaceAll('~', '~0').replaceAll('/', '~1');
 }

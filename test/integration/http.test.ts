@@ -311,6 +311,24 @@ describe('POST /v1/events', () => {
     assert.equal(date.status, 422, date.text);
   });
 
+  it('refuses headers by which a client would speak for Ferry, and takes others', async () => {
+    for (const name of ['ferry_saga_id', 'Ferry_Replay_Id', 'ce_id', 'ce_a/b']) {
+      const headers = { tenant: 'blue', [name]: 'canary' };
+      const { status, body, text } = await writesNothing(() =>
+        api.request('POST', '/v1/events', { body: { ...cancelled('1'), headers } }),
+      );
+      assert.deepEqual([status, body.code], [422, 'INVALID_REQUEST'], name);
+      const [problem] = body.errors as Array<{ path: string; message: string }>;
+      assert.equal(problem?.path, `/headers/${name.replace('/', '~1')}`);
+      assert.match(problem?.message ?? '', /give the header another name/);
+      assert.doesNotMatch(text, /canary/);
+    }
+    const headers = { tenant: 'blue' };
+    const { body } = await api.request('POST', '/v1/events', { body: { ...cancelled('1'), headers } });
+    const { rows } = await api.pool.query('select headers from ferry.outbox where id = $1', [body.id]);
+    assert.deepEqual(rows, [{ headers }]);
+  });
+
   it('goes on with known schemas while the registry is away, and answers 503 for unknown ones', async () => {
     assert.equal((await api.request('POST', '/v1/events', { body: cancelled('1') })).status, 201);
     proxy.setMode('refuse');

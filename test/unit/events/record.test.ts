@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { deadLetterHeaders } from '../../../src/events/dead-letter.ts';
 import type { OutboxEvent } from '../../../src/events/outbox-event.ts';
-import { eventHeaders, HEADER } from '../../../src/events/record.ts';
+import { eventHeaders, HEADER, isReservedHeader } from '../../../src/events/record.ts';
+import { SAGA_HEADER } from '../../../src/events/saga-headers.ts';
 import type { EventId } from '../../../src/kernel/event-id.ts';
 import { parseLsn } from '../../../src/kernel/lsn.ts';
 
@@ -69,4 +70,11 @@ test('a dead letter says where it came from, from the WAL or from a topic', () =
   const kafka = deadLetterHeaders(cause, { topic: 't', partition: 4, offset: '99' }, 'outbox:1');
   assert.deepEqual([kafka.source_partition, kafka.source_offset, kafka.source_lsn], ['4', '99', undefined]);
   assert.equal(kafka.original_record, 'outbox:1');
+});
+
+test('every header by which Ferry speaks is reserved, whatever its case; those that everybody knows are not', () => {
+  const common: string[] = [HEADER.contentType, HEADER.traceparent];
+  const own = [...Object.values(HEADER), ...Object.values(SAGA_HEADER)].filter((name) => !common.includes(name));
+  for (const name of [...own, 'Ferry_Saga_Id', 'CE_ID', 'ferry_']) assert.ok(isReservedHeader(name), name);
+  for (const name of [...common, 'tenant', 'ferryman', 'price_ferry_']) assert.ok(!isReservedHeader(name), name);
 });
