@@ -169,11 +169,15 @@ export function throwOnErrorCode(code: number): void {
   if (failure(code)) throw createErrorFromCode(code);
 }
 
-/** Kafka's name of what went wrong (`CONCURRENT_TRANSACTIONS`), looking through kafkajs's wrappers; null for anything else. */
+/**
+ * Kafka's name of what went wrong (`CONCURRENT_TRANSACTIONS`), looking through kafkajs's wrappers; of several that it wraps at once the
+ * first; null for anything else.
+ */
 export function kafkaErrorType(thrown: unknown): string | null {
   for (let error: unknown = thrown, depth = 0; error instanceof Error && depth < 5; depth++) {
     if ('type' in error && typeof error.type === 'string') return error.type;
-    error = 'originalError' in error ? error.originalError : error.cause;
+    const several = 'errors' in error && Array.isArray(error.errors) ? error.errors : [];
+    error = 'originalError' in error ? error.originalError : (several[0] ?? error.cause);
   }
   return null;
 }

@@ -14,6 +14,8 @@ export interface TopicFacts {
   /** Hexadecimal; a topic that was deleted and made again has another one. */
   readonly topicId: string;
   readonly partitionCount: number;
+  /** Whether we have the right to write to it; true where the broker does not tell. */
+  readonly writable: boolean;
 }
 
 export interface TopicSettings {
@@ -62,7 +64,10 @@ export class TopicCatalog {
     return topicMetadata.map(({ topic }) => topic);
   }
 
-  /** Creates the topic if it is missing, with leaders elected when this resolves. `config` holds topic settings such as cleanup.policy. */
+  /**
+   * Creates the topic if it is missing, with leaders elected when this resolves. `config` holds topic settings such as cleanup.policy. Rejects
+   * with TOPIC_REFUSED if Kafka does not let us have a topic of this name, for which no waiting helps.
+   */
   async ensure(
     topic: string,
     overrides: { partitions?: number; config?: Readonly<Record<string, string>> } = {},
@@ -75,12 +80,14 @@ export class TopicCatalog {
 
   /**
    * As `ensure`, for a topic that events of up to `maxEventBytes` go to: a new one takes batches of them. Rejects with RELAY_CONFIGURATION if
-   * an existing one does not.
+   * an existing one does not, and with TOPIC_REFUSED if we may not write to it: found out by the first write, that would end a transaction
+   * with other topics' events in it.
    */
   async ensureEventTopic(topic: string, maxEventBytes: number): Promise<TopicFacts> {
     const batchBytes = largestBatchBytes(maxEventBytes);
     const larger = batchBytes > KAFKA_DEFAULT_BATCH_BYTES;
     const facts = await this.ensure(topic, { config: larger ? { 'max.message.bytes': String(batchBytes) } : {} });
+    if (!facts.writable) throw topicRefused(topic, 'we may not write to it');
     await this.requireSettings([topic], { batchBytes });
     return facts;
   }
@@ -148,6 +155,9 @@ export class TopicCatalog {
         waitForLeaders: false, // kafkajs waits for leaders, but gives up at once on a topic that is not shown yet (seen)
         topics: [{ topic, numPartitions, replicationFactor, configEntries }],
       });
+    } catch (error) {
+      const type = kafkaErrorType(error);
+      throw type !== null && REFUSALS.has(type) ? topicRefused(topic, type, error) : error;
     } finally {
       await admin.disconnect();
     }
@@ -184,6 +194,10 @@ export async function ensureEventTopic(
   }
 }
 
+function topicRefused(topic: string, why: string, cause?: unknown): FerryError {
+  return new FerryError('TOPIC_REFUSED', `Kafka does not let us have topic ${topic}: ${why}`, { cause });
+}
+
 function checkSettings(
   topic: string,
   settings: ReadonlyMap<string, string>,
@@ -207,6 +221,13 @@ export const TOPIC_RESOURCE = 2;
 
 const NOT_ALLOWED: ReadonlySet<string> = new Set(['TOPIC_AUTHORIZATION_FAILED', 'CLUSTER_AUTHORIZATION_FAILED']);
 
+/** Of a topic's making: they are about this name alone. Kafka has INVALID_TOPIC_EXCEPTION also for one like another but for `.` and `_`. */
+const REFUSALS: ReadonlySet<string> = new Set([
+  'INVALID_TOPIC_EXCEPTION',
+  'POLICY_VIOLATION',
+  'TOPIC_AUTHORIZATION_FAILED',
+]);
+
 /** How long after its making a topic may stay unknown to some broker. */
 const SHOWN_DEADLINE_MS = 5_000;
 
@@ -221,7 +242,7 @@ function encodeMetadataRequest(topic: string) {
     Buffer.alloc(16), // topic id: by name
     unsignedVarint(name.length + 1),
     name,
-    Buffer.from([NO_TAGS, 0, 0, 0, NO_TAGS]), // no auto creation, no authorised operations
+    Buffer.from([NO_TAGS, 0, 0, 1, NO_TAGS]), // no auto creation; what we may do with the topic, not with the cluster
   ]);
   return { ...METADATA, payload };
 }
@@ -245,11 +266,30 @@ function decodeMetadataResponse(raw: Buffer, topic: string): TopicFacts | null {
   const topicId = reader.hex(16);
   reader.skip(1); // is internal
   const partitionCount = reader.count();
-  const UNKNOWN_TOPIC = 3;
   if (errorCode === UNKNOWN_TOPIC) return null;
+  const refusal = REFUSED_CODES.get(errorCode);
+  if (refusal !== undefined) throw topicRefused(topic, refusal);
   if (errorCode !== 0)
     throw new FerryError('PART_UNREACHABLE', `Kafka answers error ${errorCode} when asked about topic ${topic}`);
-  return { topic, topicId, partitionCount };
+  for (let left = partitionCount; left > 0; left--) skipPartition(reader);
+  const operations = reader.int32();
+  return { topic, topicId, partitionCount, writable: operations === NOT_TOLD || (operations & MAY_WRITE) !== 0 };
+}
+
+const UNKNOWN_TOPIC = 3;
+const REFUSED_CODES: ReadonlyMap<number, string> = new Map([
+  [17, 'INVALID_TOPIC_EXCEPTION'],
+  [29, 'TOPIC_AUTHORIZATION_FAILED'],
+]);
+
+/** A bit for each of Kafka's AclOperation, by its code (KIP-430); a broker that has no authorizer sets them all. */
+const MAY_WRITE = 1 << 4;
+const NOT_TOLD = -(2 ** 31);
+
+function skipPartition(reader: FlexibleReader): void {
+  reader.skip(14); // error code, index, leader, leader epoch
+  for (let lists = 3; lists > 0; lists--) reader.skip(4 * reader.count()); // replicas: all, in sync, offline
+  reader.tags();
 }
 
 function unsignedVarint(value: number): Buffer {
@@ -271,6 +311,11 @@ class FlexibleReader {
 
   skip(bytes: number): void {
     this.#at += bytes;
+  }
+
+  int32(): number {
+    this.#at += 4;
+    return this.#raw.readInt32BE(this.#at - 4);
   }
 
   int16(): number {

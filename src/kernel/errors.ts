@@ -160,7 +160,13 @@ export const ERRORS = {
   TOPIC_INVALID: {
     status: 422,
     retryable: false,
-    remedy: 'Route the aggregatetype to a legal topic name with TOPIC_ROUTES.',
+    remedy: 'Route the aggregatetype with TOPIC_ROUTES to a topic name that is legal and not kept (docs/EVENTS.md).',
+  },
+  TOPIC_REFUSED: {
+    status: 422,
+    retryable: false,
+    remedy:
+      'Kafka does not let the relay have the topic, for the reason that the message names: give it the rights, or route the aggregatetype to another with TOPIC_ROUTES; then release what waits.',
   },
   EVENT_TOO_LARGE: {
     status: 413,

@@ -42,7 +42,7 @@ interface Held extends ParkedKey {
   readonly events: ParkedEvent[];
   /** Released events are in front of it: shifting an array of thousands for each would cost as many moves. */
   first: number;
-  /** Topics under which it is found: its own, and those that its aggregates are routed to now. */
+  /** Topics under which it is found: its own, and those of its aggregates now. */
   readonly topics: Set<string>;
 }
 
@@ -130,6 +130,11 @@ export class ParkedKeys {
     return held?.events[held.first] ?? null;
   }
 
+  /** The topic whose name a parked key bears: where it is found by another one's too, that of the first that was parked. */
+  homeOf(topic: string, key: string): string {
+    return this.#find(topic, key)?.topic ?? topic;
+  }
+
   *keys(): Iterable<ParkedKey> {
     for (const [topic, keys] of this.#held) {
       for (const held of keys.values()) {
@@ -139,12 +144,17 @@ export class ParkedKeys {
   }
 
   /**
-   * Puts an event behind those that wait, or parks the key with it; the record goes out with its dead letter. Throws RELAY_PARKED_FULL
-   * beyond the bounds.
+   * Puts an event behind those that wait, or parks the key with it; the record goes out with its dead letter. A key that is parked under
+   * another name than its events' topic (`home`) is found by both. Throws RELAY_PARKED_FULL beyond the bounds.
    */
-  park(topic: string, key: string, event: Omit<ParkedEvent, 'ordinal'>): { ordinal: number; record: OutgoingRecord } {
+  park(
+    topic: string,
+    key: string,
+    event: Omit<ParkedEvent, 'ordinal'>,
+    home = topic,
+  ): { ordinal: number; record: OutgoingRecord } {
     const { maxEvents, maxEventsPerKey } = this.#bounds;
-    const known = this.#find(topic, key);
+    const known = this.#find(topic, key) ?? this.#find(home, key);
     const waiting = known === undefined ? 0 : known.events.length - known.first;
     if (waiting >= maxEventsPerKey || this.#events >= maxEvents) {
       const what = waiting >= maxEventsPerKey ? `${waiting} events of one key` : `${this.#events} events`;
@@ -153,7 +163,8 @@ export class ParkedKeys {
         details: { topic, eventId: event.eventId, blockedBy: behind },
       });
     }
-    const held = known ?? this.#hold(topic, key);
+    const held = known ?? this.#hold(home, key);
+    this.#alias(held, topic);
     const entry = { ...event, ordinal: (held.events.at(-1)?.ordinal ?? 0) + 1 };
     held.events.push(entry);
     this.#events += 1;

@@ -14,7 +14,7 @@ import type { OutboxEvent, Position } from '../events/outbox-event.ts';
 import { partitionOf } from '../events/partition.ts';
 import { eventHeaders, HEADER, type OutgoingRecord, recordBytes, replayHeaders } from '../events/record.ts';
 import type { ReplayMessage } from '../events/replay-message.ts';
-import type { TopicRoutes } from '../events/routes.ts';
+import { deadLetterTopic, type TopicRoutes } from '../events/routes.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { BatchEntry, LedgerNote } from './batch.ts';
 import { type Casualty, casualtyOf, makeDeadLetter } from './dead-letter-record.ts';
@@ -46,8 +46,20 @@ export interface Refused {
   readonly refusal: EncodeRefusal;
 }
 
+/** What Kafka said of a topic. */
+interface TopicRefusal {
+  readonly refusal: EncodeRefusal;
+  /** By performance.now(). */
+  readonly askedAtMs: number;
+}
+
+/** For so long Kafka is not asked again for a topic that it refused: events of it may come by the thousand. */
+const REFUSED_FOR_MS = 1_000;
+const MAX_REFUSED = 10_000; // writers choose the names: bounded
+
 export class RecordFactory {
   readonly #options: RecordFactoryOptions;
+  readonly #refused = new Map<string, TopicRefusal>();
 
   constructor(options: RecordFactoryOptions) {
     this.#options = options;
@@ -70,8 +82,8 @@ export class RecordFactory {
    * RELAY_POISON_HALT or RELAY_PARKED_FULL when nothing may go on.
    */
   async make(event: OutboxEvent, position: Position): Promise<BatchEntry> {
-    const { routes, parked, source } = this.#options;
-    const topic = routes.tryTopicOf(event.aggregateType) ?? routes.unrouted;
+    const { parked, source } = this.#options;
+    const topic = this.#topicOf(event);
     const blocker = parked.blocker(topic, event.aggregateId);
     const made = blocker === null ? await this.publish(event, position) : { topic, refusal: behind(blocker) };
     if ('record' in made) return made;
@@ -84,17 +96,18 @@ export class RecordFactory {
    * a key that is parked gets nothing from it. Rejects only when something is unreachable.
    */
   async makeReplayed(message: ReplayMessage, position: Position): Promise<BatchEntry> {
-    const { routes, parked, source } = this.#options;
+    const { parked, source } = this.#options;
     const event = { ...message.event, headers: { ...message.event.headers, ...replayHeaders(message) } };
     const { id: eventId, traceparent } = event;
-    const topic = routes.tryTopicOf(event.aggregateType) ?? routes.unrouted;
+    const topic = this.#topicOf(event);
     const blocker = message.topic === null ? parked.blocker(topic, event.aggregateId) : null;
     const made =
       blocker === null ? await this.#publishAgain(event, message.topic, position) : { topic, refusal: behind(blocker) };
     if ('record' in made) return { ...made, byControl: true };
     const owner = { group: null, blockedBy: blocker?.eventId ?? null };
     const casualty = casualtyOf(event, position, source);
-    const record = await makeDeadLetter(this.#options, casualty, position, made.topic, made.refusal, owner);
+    const letterTopic = await this.#letterTopic(made.topic);
+    const record = await makeDeadLetter(this.#options, casualty, position, letterTopic, made.refusal, owner);
     const place = { position, doneSeq: position.seq, byControl: true };
     return { record, state: null, bytes: recordBytes(record), eventId, traceparent, ...place, note: null };
   }
@@ -119,9 +132,9 @@ export class RecordFactory {
 
   /** The dead letter of a row that could not even be read as an event. */
   async makeMalformed(row: MalformedRow, position: Position): Promise<BatchEntry> {
-    const { routes, parked } = this.#options;
+    const { parked } = this.#options;
     const { refusal, ...identity } = row;
-    const topic = routes.tryTopicOf(row.aggregateType) ?? routes.unrouted;
+    const topic = this.#topicOf(row);
     // without its id a reset would not find that Kafka holds it, and publish it again
     const casualty = { ...identity, type: null, traceparent: null, headers: { [HEADER.id]: row.id } };
     return this.#setAside(casualty, position, { topic, refusal }, parked.blocker(topic, row.aggregateId));
@@ -133,18 +146,19 @@ export class RecordFactory {
     position: Position,
     { headers = {}, freshSinceMs }: { headers?: Readonly<Record<string, string>> } & RefreshOptions = {},
   ): Promise<BatchEntry | Refused> {
-    const { routes, encoder, topics } = this.#options;
+    const { routes, encoder } = this.#options;
     const topic = routes.tryTopicOf(event.aggregateType);
     if (topic === null) return { topic: routes.unrouted, refusal: NO_TOPIC };
     const encoded = await encodeFresh(encoder, event, topic, freshSinceMs === undefined ? {} : { freshSinceMs });
     if (!encoded.ok) return { topic, refusal: encoded.refusal };
-    const partitions = topics.partitions(topic) ?? (await topics.meet(topic));
+    const partitions = await this.#meet(topic, freshSinceMs);
+    if (typeof partitions !== 'number') return { topic: routes.unrouted, refusal: partitions };
     const entry = this.#entry(event, position, topic, partitions, encoded, headers);
     return entry ?? { topic, refusal: this.#tooLarge() };
   }
 
   /** The record of a dead letter that could not be published on its release either. */
-  deadLetterAgain(
+  async deadLetterAgain(
     event: OutboxEvent,
     position: Position,
     { topic, refusal }: Refused,
@@ -152,7 +166,42 @@ export class RecordFactory {
   ): Promise<OutgoingRecord> {
     const casualty = casualtyOf(event, position, this.#options.source);
     const marked = { ...casualty, headers: { ...casualty.headers, ...headers } };
-    return makeDeadLetter(this.#options, marked, position, topic, refusal, { group: null, blockedBy: null });
+    const letterTopic = await this.#letterTopic(topic);
+    return makeDeadLetter(this.#options, marked, position, letterTopic, refusal, { group: null, blockedBy: null });
+  }
+
+  /** Where its events go, as far as names tell. */
+  #topicOf({ aggregateType }: { readonly aggregateType: string }): string {
+    const { routes } = this.#options;
+    return routes.tryTopicOf(aggregateType) ?? routes.unrouted;
+  }
+
+  /**
+   * Partitions of the topic, or why Kafka does not let us have it: to wait for that would stop every other event. Rejects when something is
+   * unreachable. `freshSinceMs`: what Kafka said before does not count.
+   */
+  async #meet(topic: string, freshSinceMs = -Infinity): Promise<number | EncodeRefusal> {
+    const { topics } = this.#options;
+    const known = topics.partitions(topic);
+    if (known !== undefined) return known;
+    const before = this.#refused.get(topic);
+    const askedAtMs = performance.now();
+    if (before !== undefined && before.askedAtMs > Math.max(freshSinceMs, askedAtMs - REFUSED_FOR_MS))
+      return before.refusal;
+    try {
+      return await topics.meet(topic);
+    } catch (error) {
+      if (!(error instanceof FerryError) || error.code !== 'TOPIC_REFUSED') throw error;
+      const refusal: EncodeRefusal = { code: error.code, message: error.message, path: null };
+      if (this.#refused.size < MAX_REFUSED) this.#refused.set(topic, { refusal, askedAtMs });
+      return refusal;
+    }
+  }
+
+  /** Whose dead letters it is among: its topic's, or those without a topic where Kafka does not let us have the one for that. */
+  async #letterTopic(topic: string): Promise<string> {
+    const met = await this.#meet(deadLetterTopic(topic));
+    return typeof met === 'number' ? topic : this.#options.routes.unrouted;
   }
 
   /** Null if the record is too large with its headers. */
@@ -176,7 +225,7 @@ export class RecordFactory {
     return { record, state: null, bytes, eventId, traceparent, ...place, note: null };
   }
 
-  /** By the policy of its tier; whatever that is, an event of a parked key is parked too. */
+  /** By the policy of its tier; whatever that is, an event of a parked key is parked too, and is where the others of its key are. */
   async #setAside(
     casualty: Casualty,
     position: Position,
@@ -189,11 +238,20 @@ export class RecordFactory {
     if (policy === 'halt') throw halt(casualty, topic, refusal);
     const { code } = refusal;
     const blockedBy = blocker?.eventId ?? null;
-    const record = await makeDeadLetter(this.#options, casualty, position, topic, refusal, { group: null, blockedBy });
+    const own = this.#topicOf(casualty);
+    const home = blocker === null ? await this.#letterTopic(topic) : parked.homeOf(own, key);
+    const record = await makeDeadLetter(this.#options, casualty, position, home, refusal, { group: null, blockedBy });
     const about = { eventId, aggregateType, code, blockedBy, position };
-    const place = policy === 'park' ? parked.park(topic, key, about) : null;
+    const place = policy === 'park' ? parked.park(own, key, about, home) : null;
     const state = place?.record ?? null;
-    const note: LedgerNote = { kind: 'dead-letter', code, topic, key, ordinal: place?.ordinal ?? null, blockedBy };
+    const note: LedgerNote = {
+      kind: 'dead-letter',
+      code,
+      topic: home,
+      key,
+      ordinal: place?.ordinal ?? null,
+      blockedBy,
+    };
     const bytes = recordBytes(record) + (state === null ? 0 : recordBytes(state));
     return { record, state, bytes, eventId, traceparent, position, doneSeq: position.seq, byControl: false, note };
   }
@@ -206,7 +264,8 @@ export class RecordFactory {
 
 const NO_TOPIC: EncodeRefusal = {
   code: 'TOPIC_INVALID',
-  message: 'the aggregatetype leads to no legal topic name',
+  message:
+    'the aggregatetype leads to a topic name that is not legal, or is kept for Kafka, registries, Ferry or dead letters',
   path: null,
 };
 

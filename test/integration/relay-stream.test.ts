@@ -177,17 +177,24 @@ describe('a record', () => {
     ]);
   });
 
-  test('of an unknown type, or of an aggregate type without a legal topic, is a dead letter with its code', async () => {
+  test('of an unknown type, or of an aggregate type without a topic, is a dead letter with its code', async () => {
+    await lab.insert([{ aggregateId: 'like', aggregateType: 'a.b', tombstone: true }]);
+    await lab.assertExactlyOnce(); // its topic is there
     await lab.insert([
       { aggregateId: 'unknown-type', type: 'commerce.Unheard', payload: {} },
       { aggregateId: 'no-topic', aggregateType: 'a b/c', payload: orderPlaced(random) },
+      { aggregateId: 'kept', aggregateType: `ferry.parked.${lab.config.RELAY_NAME}`, payload: orderPlaced(random) },
+      { aggregateId: 'collides', aggregateType: 'a_b', tombstone: true },
       { aggregateId: 'no-avro', payloadBytes: Buffer.from('neither magic byte nor schema') },
     ]);
-    lab.deadLetters += 3;
+    lab.deadLetters += 5;
     await lab.assertExactlyOnce();
     const codeOf = async (key: string, topic: string) => (await onlyRecordOf(key, topic)).headers.error_code;
     assert.equal(await codeOf('unknown-type', lab.deadLetterTopic('order')), 'SCHEMA_UNKNOWN');
-    assert.equal(await codeOf('no-topic', `${lab.config.TOPIC_PREFIX}unrouted.dlq`), 'TOPIC_INVALID');
+    const unrouted = `${lab.config.TOPIC_PREFIX}unrouted.dlq`;
+    assert.equal(await codeOf('no-topic', unrouted), 'TOPIC_INVALID');
+    assert.equal(await codeOf('kept', unrouted), 'TOPIC_INVALID');
+    assert.equal(await codeOf('collides', unrouted), 'TOPIC_REFUSED');
     assert.equal(await codeOf('no-avro', lab.deadLetterTopic('order')), 'PAYLOAD_NOT_WIRE_FORMAT');
   });
 

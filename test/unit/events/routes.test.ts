@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { deadLetterTopic, subjectOf, TopicRoutes, topicRoutes } from '../../../src/events/routes.ts';
+import { deadLetterTopic, isKeptTopic, subjectOf, TopicRoutes, topicRoutes } from '../../../src/events/routes.ts';
 import { FerryError } from '../../../src/kernel/errors.ts';
 
 const routes = new TopicRoutes(
@@ -35,6 +35,25 @@ test('a topic is one that Kafka takes with any suffix of ours, or a named refusa
   for (const name of ['', '.', '..', 'a b', 'ä', 'x'.repeat(241)]) {
     assert.throws(() => bare.topicOf(name), { code: 'TOPIC_INVALID' }, name);
   }
+});
+
+test('no event goes where Kafka, a registry, Ferry or dead letters are kept', () => {
+  const bare = new TopicRoutes('', new Map([['audit', '__transaction_state']]));
+  for (const name of ['audit', '__consumer_offsets', '_schemas', 'ferry.parked.main', 'order.dlq']) {
+    assert.throws(() => bare.topicOf(name), { code: 'TOPIC_INVALID' }, name);
+    assert.equal(bare.tryTopicOf(name), null);
+  }
+  for (const name of ['ferry.checkpoint.main', '__offsets', '_schemas', 'invoice.dlq']) {
+    assert.throws(() => routes.topicOf(name), { code: 'TOPIC_INVALID' }, name);
+  }
+  for (const name of ['ferry', 'ferryboat', '_schemas2', 'dlq', 'order.dlq.x']) assert.equal(bare.topicOf(name), name);
+});
+
+test('what is kept is told by the name behind the prefix, and by the whole name where a prefix completes one of Kafka’s', () => {
+  assert.equal(isKeptTopic('ferry.order', 'ferry.'), false, 'an installation of that prefix has all its topics there');
+  assert.equal(isKeptTopic('ferry.ferry.parked.main', 'ferry.'), true);
+  assert.equal(isKeptTopic('__transaction_state', '_'), true);
+  assert.equal(isKeptTopic('ferry.checkpoint.main', 'shop.'), true, 'another installation’s');
 });
 
 test('subjects follow Confluent’s three strategies', () => {

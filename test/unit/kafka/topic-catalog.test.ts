@@ -23,7 +23,12 @@ function compactArray(items: readonly Buffer[]): Buffer {
   return bytes(varint(items.length + 1), ...items);
 }
 
-function metadata(topic: string, errorCode: number, partitionCount: number, topics = 1): Buffer {
+/** Bits of Kafka's AclOperation by code: READ is 3, WRITE 4, DESCRIBE 8. */
+const MAY_ALL = 0b1_0001_1000;
+const MAY_READ = 0b1_0000_1000;
+const NOT_TOLD = -(2 ** 31);
+
+function metadata(topic: string, errorCode: number, partitionCount: number, topics = 1, operations = MAY_ALL): Buffer {
   const broker = (id: number) =>
     bytes(int32(id), compactText('kafka.local'), int32(9092), compactText('rack'), NO_TAGS);
   const nodes = compactArray([int32(1)]);
@@ -32,7 +37,7 @@ function metadata(topic: string, errorCode: number, partitionCount: number, topi
   const partitions = compactArray(Array.from({ length: partitionCount }, (_, id) => partition(id)));
   const described = bytes(
     ...[int16(errorCode), compactText(topic), Buffer.from(TOPIC_ID, 'hex'), Buffer.from([0]), partitions],
-    ...[int32(0), NO_TAGS],
+    ...[int32(operations), NO_TAGS],
   );
   const headerTags = Buffer.from([1, 9, 2, 0xaa, 0xbb]); // one tagged field that nobody asked for
   return bytes(
@@ -51,21 +56,29 @@ for (const partitionCount of [1, 6, 200]) {
   test(`a topic of ${partitionCount} partitions, by its id`, async () => {
     const catalog = catalogAnswering(() => metadata('commerce.order', 0, partitionCount));
     assert.equal(catalog.known('commerce.order'), undefined);
-    const facts = { topic: 'commerce.order', topicId: TOPIC_ID, partitionCount };
+    const facts = { topic: 'commerce.order', topicId: TOPIC_ID, partitionCount, writable: true };
     assert.deepEqual(await catalog.lookUp('commerce.order'), facts);
     assert.deepEqual(catalog.known('commerce.order'), facts);
     assert.deepEqual(await catalog.ensure('commerce.order'), facts);
   });
 }
 
-test('the question: one topic, by name, without creating it', async () => {
+test('the question: one topic, by name, what we may do with it, without creating it', async () => {
   const sent: SentRequest[] = [];
   const name = 'n'.repeat(200); // its length takes two bytes
   await catalogAnswering((request) => {
     sent.push(request);
     return metadata(name, 0, 1);
   }).lookUp(name);
-  const payload = bytes(NO_TAGS, varint(2), Buffer.alloc(16), compactText(name), NO_TAGS, Buffer.alloc(3), NO_TAGS);
+  const payload = bytes(
+    NO_TAGS,
+    varint(2),
+    Buffer.alloc(16),
+    compactText(name),
+    NO_TAGS,
+    Buffer.from([0, 0, 1]),
+    NO_TAGS,
+  );
   assert.deepEqual(sent, [{ apiKey: 3, apiVersion: 10, payload }]);
 });
 
@@ -77,6 +90,17 @@ test('a topic that does not exist is null and stays unknown', async () => {
 
 test('any other answer is an error, never a topic', async () => {
   await assert.rejects(catalogAnswering(() => metadata('t', 5, 0)).lookUp('t'), { code: 'PART_UNREACHABLE' });
+  for (const refusal of [17, 29]) {
+    await assert.rejects(catalogAnswering(() => metadata('t', refusal, 0)).lookUp('t'), { code: 'TOPIC_REFUSED' });
+  }
   await assert.rejects(catalogAnswering(() => metadata('t', 0, 1, 2)).lookUp('t'), /not one topic/);
   await assert.rejects(catalogAnswering(() => metadata('t', 0, 1).subarray(0, 30)).lookUp('t'));
+});
+
+test('a topic that we may read and not write is refused before anything is written, and may be looked at', async () => {
+  const readable = catalogAnswering(() => metadata('t', 0, 6, 1, MAY_READ));
+  assert.equal((await readable.lookUp('t'))?.writable, false);
+  await assert.rejects(readable.ensureEventTopic('t', 1_000), { code: 'TOPIC_REFUSED' });
+  const silent = catalogAnswering(() => metadata('t', 0, 6, 1, NOT_TOLD));
+  assert.equal((await silent.lookUp('t'))?.writable, true, 'a broker that does not tell refuses nothing');
 });

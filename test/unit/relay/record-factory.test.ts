@@ -15,7 +15,8 @@ import { eventId, lsn, noneParked, outboxEvent } from '../../support/relay-fixtu
 const POSITION: Position = { commitLsn: lsn(0x16b374d8), seq: 3 };
 const TRACE = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
 const OK: EncodeResult = { ok: true, value: Buffer.from('avro'), schemaId: 7, subject: 's' };
-const UNKNOWN: EncodeResult = { ok: false, refusal: { code: 'SCHEMA_UNKNOWN', message: 'no such type', path: null } };
+const REFUSAL = { code: 'SCHEMA_UNKNOWN', message: 'no such type', path: null } as const;
+const UNKNOWN: EncodeResult = { ok: false, refusal: REFUSAL };
 
 /** Gives the results in turn, the last one for ever, and counts what it is asked. */
 class ScriptedEncoder implements EventEncoder {
@@ -49,6 +50,7 @@ function factoryWith(
   const topics = new Map(Object.entries(known));
   const met: string[] = [];
   const aside: string[] = [];
+  const refused = new Set<string>();
   const factory = new RecordFactory({
     ...{ encoder, maxEventBytes, parked, tiers, source: 'shop' },
     routes: new TopicRoutes('t.', new Map([['order', 'shop.order']])),
@@ -56,6 +58,7 @@ function factoryWith(
       partitions: (topic) => topics.get(topic),
       meet: async (topic) => {
         met.push(topic);
+        if (refused.has(topic)) throw new FerryError('TOPIC_REFUSED', `no ${topic}`);
         topics.set(topic, 6);
         return 6;
       },
@@ -66,7 +69,7 @@ function factoryWith(
       },
     },
   });
-  return { factory, met, aside };
+  return { factory, met, aside, refused };
 }
 
 function recordOf(entry: BatchEntry): OutgoingRecord {
@@ -236,11 +239,59 @@ test('an event that encodes but is too large with its headers is a dead letter, 
 test('an aggregatetype that leads to no topic is a dead letter in the topic for those, without asking for a schema', async () => {
   const encoder = new ScriptedEncoder(OK);
   const { factory, met } = factoryWith(encoder);
-  const stray = outboxEvent(1, { aggregateType: 'not a topic' });
-  assert.equal(factory.tryMake(stray, POSITION), null);
-  const entry = await factory.make(stray, POSITION);
-  assert.deepEqual([codeOf(entry), entry.record?.topic], ['TOPIC_INVALID', 't.unrouted.dlq']);
+  for (const aggregateType of ['not a topic', '__transaction_state', 'ferry.parked.main', 'order.dlq']) {
+    const stray = outboxEvent(1, { aggregateType, aggregateId: aggregateType });
+    assert.equal(factory.tryMake(stray, POSITION), null);
+    const entry = await factory.make(stray, POSITION);
+    assert.deepEqual([codeOf(entry), entry.record?.topic], ['TOPIC_INVALID', 't.unrouted.dlq']);
+  }
   assert.deepEqual([encoder.asked, met], [[], ['t.unrouted.dlq']]);
+});
+
+describe('an event whose topic Kafka refuses', () => {
+  const first = outboxEvent(1, { aggregateId: 'o-1' });
+  const second = outboxEvent(2, { aggregateId: 'o-1' });
+
+  test('is a dead letter among those without a topic, and holds its key up there', async () => {
+    const parked = noneParked();
+    const { factory, met, refused } = factoryWith(new ScriptedEncoder(OK), 10_000, {}, { parked });
+    refused.add('t.shop.order');
+    const made = await factory.make(first, POSITION);
+    assert.deepEqual([codeOf(made), made.record?.topic], ['TOPIC_REFUSED', 't.unrouted.dlq']);
+    assert.equal(made.record?.headers.error_message, 'no t.shop.order');
+    refused.clear(); // whoever is next does not overtake it
+    assert.equal(factory.tryMake(second, POSITION), null);
+    const behind = await factory.make(second, POSITION);
+    assert.deepEqual([codeOf(behind), behind.record?.topic], ['KEY_PARKED', 't.unrouted.dlq']);
+    assert.deepEqual(met, ['t.shop.order', 't.unrouted.dlq']);
+    assert.equal(parked.find('t.unrouted', 'o-1')?.events.length, 2);
+    const released = await factory.publish(first, POSITION, { freshSinceMs: performance.now() });
+    assert.equal('record' in released && released.record?.topic, 't.shop.order');
+    for (const { id } of [first, second]) parked.remove('t.unrouted', 'o-1', id);
+    assert.notEqual(factory.tryMake(second, POSITION), null, 'the key is free under both names');
+  });
+
+  test('is not asked for again by each of its kind', async () => {
+    const { factory, met, refused } = factoryWith(new ScriptedEncoder(OK));
+    refused.add('t.shop.order');
+    for (const n of [1, 2, 3]) await factory.make(outboxEvent(n, { aggregateId: `o-${n}` }), POSITION);
+    assert.deepEqual(met, ['t.shop.order', 't.unrouted.dlq']);
+  });
+
+  test('and that cannot be encoded either, or whose dead-letter topic is refused, stops nobody', async () => {
+    const { factory, refused } = factoryWith(new ScriptedEncoder(UNKNOWN), 10_000, { 't.shop.order': 12 });
+    refused.add('t.shop.order.dlq');
+    const made = await factory.make(first, POSITION);
+    assert.deepEqual([codeOf(made), made.record?.topic], ['SCHEMA_UNKNOWN', 't.unrouted.dlq']);
+    const { topic } = await factory.deadLetterAgain(first, POSITION, { topic: 't.shop.order', refusal: REFUSAL }, {});
+    assert.equal(topic, 't.unrouted.dlq');
+  });
+
+  test('waits when even the last dead-letter topic is refused: there is nowhere to put it', async () => {
+    const { factory, refused } = factoryWith(new ScriptedEncoder(OK));
+    for (const topic of ['t.shop.order', 't.unrouted.dlq']) refused.add(topic);
+    await assert.rejects(factory.make(first, POSITION), { code: 'TOPIC_REFUSED' });
+  });
 });
 
 test('a row that is no event is a dead letter with the row as it was, under its own id', async () => {
