@@ -4,6 +4,7 @@ import { HEADER, recordedAtOf } from '../events/record.ts';
 import { deadLetterTopic } from '../events/routes.ts';
 import type { LogRecord } from '../kafka/log-reader.ts';
 import { type EventId, isEventId } from '../kernel/event-id.ts';
+import { isUtcTime, utcTimeOf } from '../kernel/utc-time.ts';
 
 export interface Letter {
   /** Null: the relay's. */
@@ -43,7 +44,7 @@ export function readLetter(record: LogRecord): Letter | null {
   const { error_code: code, source_topic: sourceTopic } = headers;
   if (code === undefined || sourceTopic === undefined) return null;
   const id = headers[HEADER.id] ?? '';
-  const at = new Date(Math.max(0, record.timestampMs)).toISOString();
+  const at = utcTimeOf(record.timestampMs);
   const failedAt = timeOf(headers.failed_at) ?? at;
   return {
     group: groupOf(headers, topic),
@@ -94,10 +95,6 @@ function countOf(header: string | undefined): number {
   return header !== undefined && /^\d{1,9}$/.test(header) ? Number(header) : 0;
 }
 
-const RFC_3339 = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z$/;
-
 function timeOf(header: string | undefined): string | null {
-  if (header === undefined || !RFC_3339.test(header)) return null;
-  const ms = Date.parse(header);
-  return Number.isNaN(ms) ? null : new Date(ms).toISOString(); // the 30th of February becomes a day of March
+  return header !== undefined && isUtcTime(header) ? header : null;
 }

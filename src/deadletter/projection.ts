@@ -11,7 +11,8 @@ import { TopicCatalog, type TopicFacts } from '../kafka/topic-catalog.ts';
 import { sleep } from '../kernel/deadline.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
 import { Poller } from '../kernel/poller.ts';
-import type { Pool } from '../postgres/connection.ts';
+import type { Pool, Queryable } from '../postgres/connection.ts';
+import { isDataError, sqlStateOf } from '../postgres/sqlstate.ts';
 import { transaction } from '../postgres/transaction.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -29,7 +30,7 @@ export interface ProjectionOptions {
   /** Further ones. */
   readonly furtherTopics: readonly string[];
   readonly logger: Logger;
-  readonly metrics: Pick<Metrics, 'deadLettersTotal'>;
+  readonly metrics: Pick<Metrics, 'deadLettersTotal' | 'deadLettersLeftOutTotal'>;
   readonly failPoint: FailPoint;
 }
 
@@ -179,15 +180,47 @@ export class DeadLetterProjection {
       const letter = readLetter(record);
       if (letter !== null) entries.push({ letter, payload: await readPayload(letter.value, decoder) });
     }
-    const entered = await transaction(pool, async (tx) => {
-      if (!(await movePosition(tx, place, from, to))) return false;
-      for (const { letter, payload } of entries) await enterLetter(tx, letter, payload);
-      failPoint('before-letters-commit');
-      return true;
+    const enterWith = (enterOne: EnterOne): Promise<Entry[] | null> =>
+      transaction(pool, async (tx) => {
+        if (!(await movePosition(tx, place, from, to))) return null;
+        const inStore: Entry[] = [];
+        for (const entry of entries) if (await enterOne(tx, entry)) inStore.push(entry);
+        failPoint('before-letters-commit');
+        return inStore;
+      });
+    const entered = await enterWith(enterEntry).catch((thrown) => {
+      if (!isDataError(thrown)) throw thrown;
+      return enterWith((tx, entry) => this.#enterOrLeaveOut(tx, entry)); // whichever it is, the others need not wait for it
     });
-    if (!entered) return false;
+    if (entered === null) return false;
     failPoint('after-letters-commit');
-    for (const { letter } of entries) metrics.deadLettersTotal.add(1, { code: boundedCode(letter.code) });
+    for (const { letter } of entered) metrics.deadLettersTotal.add(1, { code: boundedCode(letter.code) });
+    if (entered.length < entries.length) metrics.deadLettersLeftOutTotal.add(entries.length - entered.length);
     return true;
   }
+
+  /** False for a letter that Postgres refuses: it stays in its topic only, and the log says where. */
+  async #enterOrLeaveOut(tx: Queryable, entry: Entry): Promise<boolean> {
+    await tx.query('savepoint letter');
+    try {
+      await enterEntry(tx, entry);
+    } catch (thrown) {
+      if (!isDataError(thrown)) throw thrown;
+      await tx.query('rollback to savepoint letter');
+      const { topic, partition, offset, eventId } = entry.letter;
+      const place = { topic, partition, offset: String(offset), eventId, code: sqlStateOf(thrown) };
+      this.#options.logger.error(place, 'the dead-letter store cannot hold a record: it stays in its topic only');
+      return false;
+    }
+    await tx.query('release savepoint letter');
+    return true;
+  }
+}
+
+/** False if the letter is left out. */
+type EnterOne = (tx: Queryable, entry: Entry) => Promise<boolean>;
+
+async function enterEntry(tx: Queryable, { letter, payload }: Entry): Promise<true> {
+  await enterLetter(tx, letter, payload);
+  return true;
 }

@@ -63,7 +63,8 @@ async function patch(tx: Queryable, { eventId, by, reason }: LetterToTell, paylo
 export async function discardedOfKey(store: Queryable, topic: string, key: Buffer | null): Promise<string[]> {
   const { rows } = await store.query<{ event_id: string }>(
     `select event_id from ferry.dead_letter
-     where consumer_group is null and source_topic = $1 and key = $2 and state = 'discarded' and event_id is not null`,
+     where sha256(key) = sha256($2) and key = $2 and source_topic = $1 -- an index has digests only: keys may be longer than its entries
+       and consumer_group is null and state = 'discarded' and event_id is not null`,
     [topic, key],
   );
   return rows.map((row) => row.event_id);

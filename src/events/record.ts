@@ -4,6 +4,7 @@
  */
 import { type EventId, eventIdTimeMs } from '../kernel/event-id.ts';
 import { formatLsn } from '../kernel/lsn.ts';
+import { isUtcTime, utcTimeOf } from '../kernel/utc-time.ts';
 import type { OutboxEvent, Position } from './outbox-event.ts';
 import type { ReplayMessage } from './replay-message.ts';
 
@@ -97,19 +98,10 @@ function dataSchemaOf({ id, subject }: { id: number; subject: string }): string 
   return lastSchema.text;
 }
 
-const RFC_3339_UTC = /^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?Z$/;
-
 /** When a record's event was recorded, RFC 3339 in UTC. Producers other than Ferry may leave the header out or put anything there; the id holds the time to the millisecond. */
 export function recordedAtOf(headers: Readonly<Record<string, string>>, id: EventId): string {
   const header = headers[HEADER.recordedAt];
-  return header !== undefined && RFC_3339_UTC.test(header) && isDate(header)
-    ? header
-    : new Date(eventIdTimeMs(id)).toISOString();
-}
-
-/** Not the 30th of February, which Date takes for a day of March. Every month has 28 days, so that Date need hardly ever be asked. */
-function isDate(text: string): boolean {
-  return text.slice(8, 10) <= '28' || new Date(text).toISOString().startsWith(text.slice(0, 10));
+  return header !== undefined && isUtcTime(header) ? header : utcTimeOf(eventIdTimeMs(id));
 }
 
 /** About what the record takes in a batch; exact for ASCII keys and headers. */

@@ -56,6 +56,11 @@ export function isLockTimeout(error: unknown): boolean {
   return sqlStateOf(error) === '55P03';
 }
 
+/** It is the data that Postgres cannot take, now or ever: data exceptions, program limits (a key too long for its index), a check that does not hold. */
+export function isDataError(error: unknown): boolean {
+  return /^(22|54|23514$)/.test(sqlStateOf(error) ?? '');
+}
+
 export function isRetryableTransaction(error: unknown): boolean {
   return RETRYABLE_TRANSACTION.has(sqlStateOf(error) ?? '') || isOutdatedPlan(error);
 }

@@ -45,6 +45,7 @@ export interface Metrics {
   readonly controlMessagesTotal: Counter<{ kind: 'release' | 'replay'; result: 'accepted' | 'rejected' | 'forged' }>;
   /** Read into the store, copies included; of codes that are not Ferry's only the kind. */
   readonly deadLettersTotal: Counter<{ code: ErrorCode | 'SQLSTATE' | 'HTTP' | 'OTHER' }>;
+  readonly deadLettersLeftOutTotal: Counter;
   readonly deadLettersWaiting: Gauge<{ state: 'open' | 'replaying' }>;
   readonly deadLetterOldestAgeSeconds: Gauge;
   /** Given to the relay. */
@@ -150,6 +151,11 @@ export function createMetrics(meter: Meter, labels: Attributes = {}): Metrics {
       'Messages that asked the relay to publish something, by what became of them',
     ),
     deadLettersTotal: counter('ferry_dead_letters_total', '{record}', 'Dead letters read into the store, by cause'),
+    deadLettersLeftOutTotal: counter(
+      'ferry_dead_letters_left_out_total',
+      '{record}',
+      'Dead letters that the store cannot hold',
+    ),
     deadLettersWaiting: gauge(
       'ferry_dead_letters_waiting',
       '{event}',

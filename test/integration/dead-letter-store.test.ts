@@ -217,6 +217,52 @@ describe('the dead-letter store', { concurrency: 4 }, () => {
     assert.equal(odd?.headers.odd, 'a\u0000b');
     await assert.rejects(retry(lab, odd?.id ?? ''), { code: 'CONFLICT', message: /no event id/ });
   });
+
+  test('takes times that Postgres does not have, and keys that no index takes', async () => {
+    const lab = await ConsumerLab.open(stack);
+    const topic = `${lab.group}.dlq`;
+    await lab.createTopic(topic);
+    projection(lab);
+    const headers = { source_topic: lab.topic, consumer_group: lab.group, error_code: 'X' };
+    const key = Array.from({ length: 120 }, () => randomUUID()).join('');
+    await lab.send([
+      { key, n: 1, topic, headers: { ...headers, failed_at: '0000-01-01T00:00:00Z' } },
+      { key: 'a', n: 2, topic, headers, recordedAt: '0000-01-02T03:04:05Z' },
+      { key: 'a', n: 3, topic, headers, recordedAt: `2026-01-02T03:04:05.${'6'.repeat(140)}Z` },
+      { key: 'a', n: 4, topic, headers, recordedAt: '-', id: 'ffffffff-ffff-7fff-bfff-ffffffffffff' },
+    ]);
+    const letters = await untilLetters(lab, 4);
+    assert.deepEqual(
+      letters.map(({ payload }) => JSON.parse(payload ?? '').n),
+      [1, 2, 3, 4],
+    );
+    assert.equal(letters[0]?.key, key);
+  });
+
+  test('leaves out a record that Postgres refuses, and enters those around it', async () => {
+    const lab = await ConsumerLab.open(stack, { databaseUrl: await stack.createDatabase() });
+    await lab.pool.query(`alter table ferry.dead_letter add constraint refused check (code <> 'REFUSED')`);
+    const topic = `${lab.group}.dlq`;
+    await lab.createTopic(topic);
+    const counted = { in: 0, leftOut: 0 };
+    const metrics = {
+      deadLettersTotal: { add: (records: number) => (counted.in += records) },
+      deadLettersLeftOutTotal: { add: (records: number) => (counted.leftOut += records) },
+    };
+    projection(lab, { metrics, topicPrefix: lab.group }); // and counts no letters of other tests
+    const headers = { source_topic: lab.topic, consumer_group: lab.group };
+    const codes = ['A', 'REFUSED', 'B', 'REFUSED', 'C'];
+    await lab.send(codes.map((code, i) => ({ key: 'a', n: i, topic, headers: { ...headers, error_code: code } })));
+    const letters = await untilLetters(lab, 3);
+    assert.deepEqual(
+      letters.map(({ code }) => code),
+      ['A', 'B', 'C'],
+    );
+    await lab.send([{ key: 'a', n: 6, topic, headers: { ...headers, error_code: 'D' } }]);
+    await untilLetters(lab, 4);
+    await waitUntil('all being counted', async () => counted.in === 4);
+    assert.equal(counted.leftOut, 2);
+  });
 });
 
 describe('a dead letter that is retried', { concurrency: 4 }, () => {
