@@ -122,6 +122,21 @@ describe('a record that fails', { concurrency: 4 }, () => {
     assert.deepEqual(await lab.parked(), []);
     assert.equal((await lab.inbox()).get(ids[1] ?? ''), 'dead-lettered');
   });
+
+  test('with a time that Postgres cannot read is known by the time of its id, and holds up nobody', async () => {
+    const lab = await ConsumerLab.open(stack);
+    lab.start();
+    const now = new Date().toISOString();
+    const ids = await lab.send([
+      { key: 'a', n: 1 },
+      { key: 'a', n: 2, recordedAt: now.replace('Z', `${'1'.repeat(140)}Z`) },
+      { key: 'a', n: 3, recordedAt: '0000-01-02T03:04:05Z' },
+      { key: 'a', n: 4 },
+    ]);
+    await lab.untilEffects(4);
+    assert.deepEqual(await lab.effectsOf('a'), [1, 2, 3, 4]);
+    assert.deepEqual(new Set((await lab.inbox()).keys()), new Set(ids));
+  });
 });
 
 describe('a record that is too large for a dead letter', { concurrency: 2 }, () => {
