@@ -5,6 +5,7 @@
  */
 import type { EventTiers } from '../config/tiers.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
+import { Failures } from '../kernel/failures.ts';
 import { Poller } from '../kernel/poller.ts';
 import type { Pool } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
@@ -44,6 +45,7 @@ export interface SettlementOptions {
 }
 
 const TURN_MS = 1_000;
+const TELL_AT_ONCE = 100;
 const WATCH_AT_ONCE = 1_000;
 const UPKEEP_MS = 60_000;
 const MEASURE_MS = 10_000;
@@ -58,6 +60,12 @@ export class Settlement {
   readonly #poller: Poller;
   /** Up to where the letters of a state were looked at in this round. */
   readonly #watched = new Map<DeadLetterState, string>();
+  /** Up to where their owners were told in this round. */
+  #told = FIRST_ID;
+  /** Databases that gave no answer in this round, and why: each further question might take as long as a connection's time-out. */
+  readonly #silent = new Map<OwnerDatabase, unknown>();
+  /** Of this round. */
+  #failures = new Failures();
   #upkeepAtMs = 0;
   #measureAtMs = 0;
 
@@ -77,35 +85,43 @@ export class Settlement {
     return this.#poller.stop();
   }
 
-  /** One look at everything that may have to be done; resolves with the pause that follows. */
+  /** One look at everything that may have to be done; resolves with the pause that follows. Whatever fails keeps nothing else waiting. */
   async #turn(): Promise<number> {
-    await this.#tell();
-    for (const state of WATCHED) await this.#watch(state);
+    const failures = this.#failures;
+    const more = await failures.during('owners of dead letters cannot be told', () => this.#tell(failures));
+    for (const state of WATCHED) {
+      await failures.during(`${state} dead letters cannot be looked up`, () => this.#watch(state, failures));
+    }
     const nowMs = performance.now();
     if (nowMs >= this.#measureAtMs) {
-      await this.#measure();
       this.#measureAtMs = nowMs + MEASURE_MS;
+      await failures.during('dead letters cannot be counted', () => this.#measure());
     }
     if (nowMs >= this.#upkeepAtMs) {
-      await this.#forget();
       this.#upkeepAtMs = nowMs + UPKEEP_MS;
+      await failures.during('what was dealt with cannot be forgotten', () => this.#forget(failures));
     }
+    if (more === true) return 0; // a failure makes the next turn wait, which letters behind these must not
+    this.#silent.clear();
+    this.#failures = new Failures();
+    failures.throwIfAny();
     return TURN_MS;
   }
 
-  async #tell(): Promise<void> {
+  /** Tells the owners of some letters, and of those behind them the next time; resolves true if there are such. */
+  async #tell(failures: Failures): Promise<boolean> {
     const { pool, failPoint } = this.#options;
-    let failure: Error | null = null;
-    for (const letter of await lettersToTell(pool)) {
-      try {
+    const letters = await lettersToTell(pool, this.#told, TELL_AT_ONCE);
+    const last = letters.length < TELL_AT_ONCE ? undefined : letters.at(-1);
+    this.#told = last?.id ?? FIRST_ID;
+    for (const letter of letters) {
+      await failures.during(`the owner of dead letter ${letter.id} cannot be told`, async () => {
         const lsn = letter.group === null ? await this.#tellRelay(letter) : await this.#tellGroup(letter, letter.group);
         failPoint('after-owner-asked');
         await markTold(pool, letter, lsn);
-      } catch (thrown) {
-        failure ??= new Error(`the owner of dead letter ${letter.id} cannot be told`, { cause: thrown }); // others' can
-      }
+      });
     }
-    if (failure !== null) throw failure;
+    return last !== undefined;
   }
 
   async #tellGroup(letter: LetterToTell, group: string): Promise<null> {
@@ -118,55 +134,59 @@ export class Settlement {
     return tellRelay({ store: this.#options.pool, owner: pool, relay }, letter);
   }
 
+  /** Rejects if one that cannot be asked may be the owner: then nobody else is told in its place. */
   async #databaseOf(isOwner: (database: OwnerDatabase) => Promise<boolean>): Promise<OwnerDatabase> {
     const { databases } = this.#options;
     const [own, ...others] = databases;
     if (own === undefined) throw new Error('no database is given');
-    if (others.length > 0) for (const database of databases) if (await isOwner(database)) return database;
+    if (others.length === 0) return own;
+    for (const database of databases) {
+      if (this.#silent.has(database)) continue;
+      try {
+        if (await isOwner(database)) return database;
+      } catch (thrown) {
+        this.#silent.set(database, thrown);
+      }
+    }
+    if (this.#silent.size > 0) throw [...this.#silent.values()][0];
     return own;
   }
 
   /** Some letters of a state; those behind them the next time. */
-  async #watch(state: DeadLetterState): Promise<void> {
+  async #watch(state: DeadLetterState, failures: Failures): Promise<void> {
     const { pool, logger } = this.#options;
     const letters = await lettersToWatch(pool, state, this.#watched.get(state) ?? FIRST_ID, WATCH_AT_ONCE);
     const last = letters.length < WATCH_AT_ONCE ? undefined : letters.at(-1);
     this.#watched.set(state, last?.id ?? FIRST_ID);
-    for (const [letter, verdict] of await this.#verdicts(letters)) {
+    for (const [letter, verdict] of await this.#verdicts(letters, failures)) {
       if (verdict === null || !(await settle(pool, letter, verdict))) continue;
       const facts = { deadLetter: letter.id, eventId: letter.eventId, group: letter.group, from: letter.state };
       logger.info({ ...facts, to: verdict.state }, 'a dead letter has changed its state');
     }
   }
 
-  async #verdicts(letters: readonly LetterToWatch[]): Promise<Map<LetterToWatch, Verdict>> {
+  /** Of the letters that a database which can be asked knows of. */
+  async #verdicts(letters: readonly LetterToWatch[], failures: Failures): Promise<ReadonlyMap<LetterToWatch, Verdict>> {
     const verdicts = new Map<LetterToWatch, Verdict>();
-    const ofGroups = letters.filter(({ group }) => group !== null);
-    const ofRelays = letters.filter(({ group }) => group === null);
-    for (const { pool, relay } of this.#options.databases) {
-      const byGroups = ofGroups.length === 0 ? null : await groupFacts(pool, ofGroups);
-      for (const letter of ofGroups) {
-        const facts = byGroups?.get(letter.id);
-        if (facts !== undefined) verdicts.set(letter, groupVerdict(letter, facts));
-      }
-      const byRelay = ofRelays.length === 0 ? null : await relayFacts(pool, relay, ofRelays);
-      for (const letter of ofRelays) {
-        const facts = byRelay?.get(letter.id);
-        if (facts !== undefined) verdicts.set(letter, relayVerdict(letter, facts));
-      }
+    for (const database of this.#options.databases) {
+      await failures.during('a database cannot be asked what has become of dead letters', () =>
+        addVerdicts(verdicts, database, letters),
+      );
     }
     return verdicts;
   }
 
-  async #forget(): Promise<void> {
+  async #forget(failures: Failures): Promise<void> {
     const { pool: store, databases, tiers } = this.#options;
+    for (const { pool } of databases) {
+      await failures.during('retries cannot be forgotten', () => forgetRetries(pool, KEEP_REQUESTS_DAYS));
+    }
     const types = await settledTypes(store);
     const kept = new Map(types.map((type) => [type, tiers.of(type ?? '').days]));
     const discarded = await discardedOfRelay(store, kept);
-    const parked: string[] = [];
+    const parked: string[] = []; // of all databases: while one cannot be asked, nothing is forgotten that it may hold
     for (const { pool, relay } of databases) {
       if (discarded.length > 0) parked.push(...(await parkedAmong(pool, relay, discarded)));
-      await forgetRetries(pool, KEEP_REQUESTS_DAYS);
     }
     await forgetSettled(store, kept, FORGET_AT_ONCE, parked);
   }
@@ -177,5 +197,24 @@ export class Settlement {
     metrics.deadLettersWaiting.record(open, { state: 'open' });
     metrics.deadLettersWaiting.record(replaying, { state: 'replaying' });
     metrics.deadLetterOldestAgeSeconds.record(oldestAgeSeconds);
+  }
+}
+
+async function addVerdicts(
+  verdicts: Map<LetterToWatch, Verdict>,
+  { pool, relay }: OwnerDatabase,
+  letters: readonly LetterToWatch[],
+): Promise<void> {
+  const ofGroups = letters.filter(({ group }) => group !== null);
+  const ofRelays = letters.filter(({ group }) => group === null);
+  const byGroups = ofGroups.length === 0 ? null : await groupFacts(pool, ofGroups);
+  for (const letter of ofGroups) {
+    const facts = byGroups?.get(letter.id);
+    if (facts !== undefined) verdicts.set(letter, groupVerdict(letter, facts));
+  }
+  const byRelay = ofRelays.length === 0 ? null : await relayFacts(pool, relay, ofRelays);
+  for (const letter of ofRelays) {
+    const facts = byRelay?.get(letter.id);
+    if (facts !== undefined) verdicts.set(letter, relayVerdict(letter, facts));
   }
 }

@@ -33,16 +33,15 @@ export interface LetterToWatch extends WatchedLetter {
   readonly toldLsn: string | null;
 }
 
-const TELL_AT_ONCE = 100;
-
-export async function lettersToTell(db: Queryable): Promise<LetterToTell[]> {
+/** Behind `after`: the first are not in the way of the others while their owner cannot be told. */
+export async function lettersToTell(db: Queryable, after: string, limit: number): Promise<LetterToTell[]> {
   const { rows } = await db.query<LetterToTell>(
     `select id, consumer_group as "group", event_id as "eventId", recorded_at as "recordedAt", source_topic as "sourceTopic",
             source_position as "sourcePosition", key, value, headers, original_record as "originalRecord", state, retry_id as "retryId",
             coalesce(state_by, '') as by, coalesce(state_reason, '') as reason, patched::text, patched_value as "patchedValue"
      from ferry.dead_letter
-     where told_at is null and state in ('replaying', 'discarded') and event_id is not null order by id limit $1`,
-    [TELL_AT_ONCE],
+     where told_at is null and state in ('replaying', 'discarded') and id > $1 and event_id is not null order by id limit $2`,
+    [after, limit],
   );
   return rows;
 }

@@ -10,6 +10,7 @@ import { FerryError } from '../kernel/errors.ts';
 import type { EventId } from '../kernel/event-id.ts';
 import { stringifyExactJson } from '../kernel/exact-json.ts';
 import type { Queryable } from '../postgres/connection.ts';
+import { isDataError } from '../postgres/sqlstate.ts';
 import { unredact } from '../registry/redaction.ts';
 import { type DeadLetterFilter, FILTER, filterValues } from './dead-letters.ts';
 
@@ -43,6 +44,9 @@ interface Patch {
   readonly value: Buffer | null;
 }
 
+/** Of a letter's reason: an edited event is kept with it (ferry.event_patch). */
+const MAX_REASON_CHARACTERS = 1_000;
+
 /** Has the letter taken up once more, as it is. Rejects with NOT_FOUND, or CONFLICT if its state does not allow it. */
 export async function retryLetter(tx: Queryable, actor: Actor, { id, reason }: Decision): Promise<void> {
   const letter = await lockLetter(tx, id);
@@ -67,6 +71,7 @@ export async function editAndRetryLetter(
   if (letter.type === null) throw new FerryError('CONFLICT', `dead letter ${id} does not say of which type it is`);
   const text = stringifyExactJson(unredact(payload, await views.whole(letter), '/payload'));
   const event = { type: letter.type, payload: { kind: 'json', text }, schemaId: null } as const;
+  if (letter.group === null) await requireStorable(tx, text);
   const encoded = await encodeFresh(encoder, event, letter.sourceTopic);
   if (!encoded.ok) {
     const { code, message, path } = encoded.refusal;
@@ -104,6 +109,7 @@ export async function retryLetters(
   actor: Actor,
   { filter, limit, reason }: BulkRetry,
 ): Promise<{ retried: number; more: boolean }> {
+  requireReason(reason); // one that was edited before goes to its owner with it
   const values = filterValues({ ...filter, state: 'open' });
   const { rowCount } = await tx.query(
     `update ferry.dead_letter
@@ -151,6 +157,27 @@ function requireRetryable({ id, state, eventId }: LockedLetter, action: string):
   );
 }
 
+function requireReason(reason: string): void {
+  if (reason.length <= MAX_REASON_CHARACTERS) return;
+  throw new FerryError('INVALID_REQUEST', `the reason is longer than ${MAX_REASON_CHARACTERS} characters: shorten it`, {
+    details: { path: '/reason' },
+  });
+}
+
+/** What a relay publishes in an event's place is jsonb, which holds less than JSON text: asked here, while somebody can still change it. */
+async function requireStorable(tx: Queryable, payload: string): Promise<void> {
+  try {
+    await tx.query('select $1::jsonb', [payload]);
+  } catch (cause) {
+    if (!isDataError(cause)) throw cause;
+    throw new FerryError(
+      'INVALID_REQUEST',
+      'the payload holds what Postgres cannot store as jsonb, such as U+0000 in a text or half of a surrogate pair: take it out',
+      { cause, details: { path: '/payload' } },
+    );
+  }
+}
+
 async function retry(
   tx: Queryable,
   actor: Actor,
@@ -158,6 +185,7 @@ async function retry(
   reason: string,
   patch: Patch | null,
 ): Promise<void> {
+  requireReason(reason);
   await tx.query(
     `update ferry.dead_letter
      set state = 'replaying', state_at = clock_timestamp(), state_by = $2, state_reason = $3, retries = retries + 1,

@@ -11,8 +11,10 @@ import { readPayload } from '../../src/deadletter/payload.ts';
 import { discardedOfRelay, forgetSettled, settledTypes } from '../../src/deadletter/told-letters.ts';
 import { ROLES } from '../../src/domain/access/api-key.ts';
 import { deadLetterHeaders } from '../../src/events/dead-letter.ts';
-import { discardLetter } from '../../src/ops/dead-letter-actions.ts';
+import { discardLetter, retryLetter, retryLetters } from '../../src/ops/dead-letter-actions.ts';
 import { findDeadLetter, listCauses, listDeadLetters } from '../../src/ops/dead-letters.ts';
+import type { Queryable } from '../../src/postgres/connection.ts';
+import { transaction } from '../../src/postgres/transaction.ts';
 import { createDecoder } from '../../src/registry/decoder.ts';
 import { createRegistryClient } from '../../src/registry/registry-client.ts';
 import { SchemaStore } from '../../src/registry/schema-store.ts';
@@ -210,6 +212,30 @@ describe('dead letters over HTTP', () => {
       [id],
     );
     assert.equal(((await decoder.decode(rows[0]?.value ?? Buffer.alloc(0))).value as Body).total, '20.00');
+  });
+
+  test('take no edit that could never be handed to the relay', async () => {
+    const id = await enter({ payload: order({ total: 'much' }) });
+    const payload = order({ customerEmail: 'ada\u0000@example.com' });
+    const refused = await post(`/${id}/edit-and-retry`, { reason: 'a typo', payload });
+    assert.deepEqual([refused.status, refused.body.code], [422, 'INVALID_REQUEST'], refused.text);
+    assert.match(String(refused.body.detail), /the payload .* U\+0000 .*: take it out/);
+    const reason = 'x'.repeat(1_001);
+    for (const act of [
+      (tx: Queryable) => retryLetter(tx, { principal: 'cli:ada', requestId: null }, { id, reason }),
+      (tx: Queryable) =>
+        retryLetters(
+          tx,
+          { principal: 'cli:ada', requestId: null },
+          { filter: { ...NONE, code: 'NONE' }, limit: 1, reason },
+        ),
+    ]) {
+      await assert.rejects(transaction<unknown>(api.pool, act), {
+        code: 'INVALID_REQUEST',
+        message: /reason .* shorten it/,
+      });
+    }
+    assert.equal((await get(`/${id}`)).body.state, 'open');
   });
 
   test('are retried many at once, bounded, and never all there are by mistake', async () => {

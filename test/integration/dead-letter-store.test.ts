@@ -141,6 +141,39 @@ describe('the dead-letter store', { concurrency: 4 }, () => {
     assert.deepEqual(await lab.effectsOf('k'), [2, 1]);
   });
 
+  test('settles the letters of owners that can be told while another is away, however many of its letters wait', async () => {
+    const store = createPool({ ...stack.config, DATABASE_URL: await stack.createDatabase() }, 'store', { max: 3 });
+    const away = createPool({ ...stack.config, DATABASE_URL: 'postgres://ferry@127.0.0.1:1/ferry' }, 'away');
+    after(() => Promise.all([store.end(), away.end()]));
+    const lab = await ConsumerLab.open(stack, { databaseUrl: await stack.createDatabase() });
+    await store.query(
+      `insert into ferry.dead_letter (id, consumer_group, event_id, recorded_at, source_topic, source_position, headers, original_record, code,
+         error_type, error_message, retry_count, max_retries, first_failed_at, failed_at, replayable, topic, partition, record_offset, state, retry_id)
+       select ferry.uuidv7(), 'away', ferry.uuidv7(), now(), 't', '0/0', '{}', 'value', 'X', 'E', 'm', 0, 0, now(), now(), true, 'away.dlq', 0, n,
+              'replaying', gen_random_uuid()
+       from generate_series(1, 250) n`,
+    );
+    projection(lab, { pool: store, topicPrefix: lab.group });
+    const databases = [
+      { pool: store, relay: stack.relayName },
+      { pool: away, relay: 'away' },
+      { pool: lab.pool, relay: 'other' },
+    ] as const;
+    settlement(lab, { pool: store, databases });
+    const broken = new Set([1]);
+    lab.start({ handle: refusing(lab, broken), settings: { onPoison: 'dead-letter' } });
+    await lab.send(eventsOf('k', 1));
+    const find = async () => (await listDeadLetters(store, { ...EVERYTHING, group: lab.group }))[0];
+    const letter = await waitUntil('the letter in the store', find);
+    broken.clear();
+    await transaction(store, (tx) => retryLetter(tx, operator, { id: letter.id, reason: 'mended' }));
+    await waitUntil('it being resolved', async () => (await find())?.state === 'resolved');
+    const { rows } = await store.query(
+      `select state, told_at, count(*)::int as letters from ferry.dead_letter where consumer_group = 'away' group by 1, 2`,
+    );
+    assert.deepEqual(rows, [{ state: 'replaying', told_at: null, letters: 250 }]);
+  });
+
   test('enters each record once, however many processes read, and wherever they end', async () => {
     const lab = await ConsumerLab.open(stack, { databaseUrl: await stack.createDatabase() });
     const topic = `${lab.group}.dlq`;
