@@ -94,12 +94,15 @@ const COLUMNS = `id, name, version, key, state, step, tries, cancelling, due_at 
 
 type SummaryRow = Omit<SagaSummary, 'traceId'> & { readonly traceparent: string | null };
 
-/** Newest first. */
+/**
+ * Newest first. Only who has not ended waits for a step: said to Postgres, it finds an index that is there for something else (500,000 sagas,
+ * 1,000 of them under way: 1 ms instead of 300), whereas one of steps would be written with nearly every transition.
+ */
 export async function listSagas(db: Queryable, filter: SagaFilter): Promise<SagaSummary[]> {
   const { rows } = await db.query<SummaryRow>(
     `select ${COLUMNS} from ferry.saga
      where ($1::text is null or name = $1) and ($2::text is null or state = $2) and ($3::text is null or key = $3)
-       and ($4::text is null or step = $4) and ($5::timestamptz is null or started_at >= $5)
+       and ($4::text is null or (step = $4 and ended_at is null)) and ($5::timestamptz is null or started_at >= $5)
        and ($6::timestamptz is null or started_at < $6) and ($7::uuid is null or id < $7)
      order by id desc limit $8`,
     [

@@ -178,7 +178,10 @@ export interface OrderFilter {
   readonly limit: number;
 }
 
-/** Newest first. */
+/**
+ * Newest first. A state that hardly any order is in reads them all (500,000: 120 ms). An index of the open ones would end that, and updates in
+ * place with it, which six in ten changes of an order are: a third more time and WAL for each order, measured with every change that it goes through.
+ */
 export async function listOrders(db: Queryable, filter: OrderFilter): Promise<Order[]> {
   const { rows } = await db.query<OrderRow>(
     `select ${ORDER_COLUMNS} from commerce.orders
