@@ -79,6 +79,15 @@ export async function parkedAmong(db: Queryable, relay: string, eventIds: readon
   return rows.map((row) => row.event_id);
 }
 
+/** Forgets what the relay was asked that long ago, but not under these retries, whose letters may ask it again. */
+export async function forgetAsks(db: Queryable, days: number, untold: readonly string[]): Promise<void> {
+  await db.query(
+    `delete from ferry.relay_ask
+     where asked_at < clock_timestamp() - make_interval(days => $1) and not (id = any ($2::uuid[]))`,
+    [days, untold],
+  );
+}
+
 interface FactsRow {
   readonly id: string;
   readonly published: boolean;

@@ -11,7 +11,7 @@ import type { Pool } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { forgetRetries, groupFacts, knowsGroup, tellGroup } from './group-owner.ts';
-import { ownerRelay, parkedAmong, relayFacts, tellRelay } from './relay-owner.ts';
+import { forgetAsks, ownerRelay, parkedAmong, relayFacts, tellRelay } from './relay-owner.ts';
 import type { DeadLetterState } from './states.ts';
 import {
   discardedOfRelay,
@@ -24,6 +24,7 @@ import {
   measureStore,
   settle,
   settledTypes,
+  untoldRetries,
 } from './told-letters.ts';
 import { groupVerdict, relayVerdict, type Verdict } from './verdict.ts';
 
@@ -178,8 +179,12 @@ export class Settlement {
 
   async #forget(failures: Failures): Promise<void> {
     const { pool: store, databases, tiers } = this.#options;
+    const untold = await untoldRetries(store);
     for (const { pool } of databases) {
-      await failures.during('retries cannot be forgotten', () => forgetRetries(pool, KEEP_REQUESTS_DAYS));
+      await failures.during('what owners were asked to do cannot be forgotten', async () => {
+        await forgetRetries(pool, KEEP_REQUESTS_DAYS);
+        await forgetAsks(pool, KEEP_REQUESTS_DAYS, untold);
+      });
     }
     const types = await settledTypes(store);
     const kept = new Map(types.map((type) => [type, tiers.of(type ?? '').days]));

@@ -55,6 +55,15 @@ export async function markTold(db: Queryable, letter: LetterToTell, lsn: string 
   );
 }
 
+/** Retries of the relay's letters that are not known to have been told: the relay may have been asked under them, and will be again. */
+export async function untoldRetries(db: Queryable): Promise<string[]> {
+  const { rows } = await db.query<{ retry_id: string }>(
+    `select retry_id from ferry.dead_letter
+     where told_at is null and state in ('replaying', 'discarded') and consumer_group is null and retry_id is not null`,
+  );
+  return rows.map((row) => row.retry_id);
+}
+
 /** Letters in a state whose owner has nothing more to be told, behind `after`. */
 export async function lettersToWatch(
   db: Queryable,

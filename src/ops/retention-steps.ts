@@ -110,7 +110,9 @@ export async function dropDay(db: Queryable, day: OutboxDay, record: (tx: Querya
   });
 }
 
-export async function noteDropped(db: Queryable, { day }: OutboxDay): Promise<void> {
+/** With the day goes what operators have made of its events, whose payloads are to be kept no longer. */
+export async function noteDropped(db: Queryable, { day, firstId, endId }: OutboxDay): Promise<void> {
+  await db.query('delete from ferry.event_patch where event_id >= $1 and event_id < $2', [firstId, endId]);
   await db.query('update ferry.outbox_retired set dropped_at = clock_timestamp() where day = $1', [day]);
 }
 

@@ -174,6 +174,38 @@ describe('the dead-letter store', { concurrency: 4 }, () => {
     assert.deepEqual(rows, [{ state: 'replaying', told_at: null, letters: 250 }]);
   });
 
+  test('forgets what the relay was asked, unless a letter may ask it again', async () => {
+    const store = createPool({ ...stack.config, DATABASE_URL: await stack.createDatabase() }, 'store', { max: 3 });
+    const away = createPool({ ...stack.config, DATABASE_URL: 'postgres://ferry@127.0.0.1:1/ferry' }, 'away');
+    after(() => Promise.all([store.end(), away.end()]));
+    const lab = await ConsumerLab.open(stack);
+    const [untold, old, fresh] = [randomUUID(), randomUUID(), randomUUID()];
+    await store.query(
+      `insert into ferry.dead_letter (id, event_id, recorded_at, source_topic, source_position, headers, original_record, code, error_type,
+         error_message, retry_count, max_retries, first_failed_at, failed_at, replayable, topic, partition, record_offset, state, retry_id)
+       values (ferry.uuidv7(), ferry.uuidv7(), now(), 't', '0/0', '{}', 'value', 'X', 'E', 'm', 0, 0, now(), now(), true, 't.dlq', 0, 1,
+               'replaying', $1)`,
+      [untold],
+    );
+    await store.query(
+      `insert into ferry.relay_ask (id, event_id, asked_at)
+       select id, gen_random_uuid(), now() - make_interval(days => days) from unnest($1::uuid[], $2::int[]) as ask (id, days)`,
+      [
+        [untold, old, fresh],
+        [8, 8, 6],
+      ],
+    );
+    const databases = [
+      { pool: store, relay: stack.relayName },
+      { pool: away, relay: 'away' }, // may be the letter's owner: nobody can be told
+    ] as const;
+    settlement(lab, { pool: store, databases });
+    const asks = async () =>
+      (await store.query<{ id: string }>('select id from ferry.relay_ask')).rows.map(({ id }) => id);
+    await waitUntil('the old one being forgotten', async () => !(await asks()).includes(old));
+    assert.deepEqual(new Set(await asks()), new Set([untold, fresh]));
+  });
+
   test('enters each record once, however many processes read, and wherever they end', async () => {
     const lab = await ConsumerLab.open(stack, { databaseUrl: await stack.createDatabase() });
     const topic = `${lab.group}.dlq`;

@@ -84,6 +84,11 @@ describe('with a relay', () => {
     const old = await writeOldEvents(databaseUrl, 40, 30);
     const kept = await writeOldEvents(databaseUrl, 30, 5);
     await lab.untilPublished(kept[0]);
+    for (const id of [old[0], kept[0]])
+      await lab.sql(
+        `insert into ferry.event_patch (event_id, payload, by, reason) values ($1, '{}', 'test', 'mended')`,
+        [id],
+      );
     assert.deepEqual(await outcomes({ dryRun: true }), [
       [dayAgo(40), 'would be dropped', null],
       [dayAgo(31), 'would be dropped', null],
@@ -97,6 +102,8 @@ describe('with a relay', () => {
       ],
     );
     assert.deepEqual(await partitions(), [dayAgo(30)]);
+    const patches = await lab.sql('select event_id from ferry.event_patch');
+    assert.deepEqual(patches.rows, [{ event_id: kept[0] }], 'what an operator made of an event goes with its day');
     assert.equal(await lab.statusOf(old[0]), 'unknown');
     assert.equal(await lab.statusOf(kept[0]), 'published');
     const { rows } = await lab.sql<{ subject: string }>(
