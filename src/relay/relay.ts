@@ -17,7 +17,7 @@ import { type RelayState, RelayStateMachine } from './states.ts';
 export interface RelayStatus {
   readonly state: RelayState;
   readonly slot: string;
-  /** What is waited for, or why it was refused; null while all is well. */
+  /** What is waited for, or why it was refused; null while all is well. Stays while it streams, until something is committed again. */
   readonly problem: string | null;
   readonly checkpointLsn: string | null;
   readonly lastEventId: string | null;
@@ -44,7 +44,7 @@ export class Relay {
       this.#states.to('connecting');
       try {
         await this.#runSession(() => {
-          attempt = 0;
+          attempt = 0; // not when it streams: what fails at every commit would be tried again without a pause that grows
         });
       } catch (thrown) {
         if (this.#stopping.signal.aborted) break;
@@ -72,14 +72,18 @@ export class Relay {
     };
   }
 
-  async #runSession(onStreaming: () => void): Promise<void> {
+  async #runSession(onCommitted: () => void): Promise<void> {
     const session = new RelaySession(this.#options, this.#states);
     this.#session = session;
     try {
-      await session.run((publisher) => {
-        this.#publisher = publisher;
-        this.#problem = null;
-        onStreaming();
+      await session.run({
+        onStreaming: (publisher) => {
+          this.#publisher = publisher;
+        },
+        onCommitted: () => {
+          this.#problem = null;
+          onCommitted();
+        },
       });
     } finally {
       this.#session = null;

@@ -68,6 +68,13 @@ export interface RelayOptions {
   readonly failPoint: FailPoint;
 }
 
+/** Hears how far a session gets. */
+export interface SessionWatcher {
+  onStreaming(publisher: Publisher): void;
+  /** While it streams, at every Kafka transaction; where nothing is written, that of a heartbeat. */
+  onCommitted(): void;
+}
+
 /** What streaming is made of. */
 interface StreamParts {
   readonly control: SerialClient;
@@ -96,9 +103,9 @@ export class RelaySession {
   }
 
   /** Runs until `stop` (resolves, with what was in flight done) or until anything fails (rejects). Releases everything either way. */
-  async run(onStreaming: (publisher: Publisher) => void): Promise<void> {
+  async run(watcher: SessionWatcher): Promise<void> {
     try {
-      await Promise.race([this.#run(onStreaming), this.#failure.promise]);
+      await Promise.race([this.#run(watcher), this.#failure.promise]);
     } finally {
       this.stop();
       await this.#scope
@@ -119,7 +126,7 @@ export class RelaySession {
     this.#stopping.abort();
   };
 
-  async #run(onStreaming: (publisher: Publisher) => void): Promise<void> {
+  async #run(watcher: SessionWatcher): Promise<void> {
     const { name, publication, openChangeStream, openSink, logger } = this.#options;
     const control = await this.#connect(`ferry relay ${name}`);
     await checkWalLevel(control);
@@ -155,8 +162,8 @@ export class RelaySession {
     if (this.#stopping.signal.aborted) return;
     this.#states.to('streaming');
     logger.info({ slot, lsn: formatLsn(publisher.checkpoint.endLsn), run: String(checkpoint.run) }, 'streaming');
-    onStreaming(publisher);
-    await this.#stream({ control, stream, sink, publisher, factory, parked, publicationIdentity });
+    watcher.onStreaming(publisher);
+    await this.#stream({ control, stream, sink, publisher, factory, parked, publicationIdentity }, watcher);
   }
 
   /** What waits behind poison is the relay's, whatever its epoch. */
@@ -189,7 +196,7 @@ export class RelaySession {
     await backfill({ client, epoch, publisher, factory, published: published.ids, logger, limits, signal });
   }
 
-  async #stream(parts: StreamParts): Promise<void> {
+  async #stream(parts: StreamParts, watcher: SessionWatcher): Promise<void> {
     const { control, stream, publisher, factory, parked, publicationIdentity } = parts;
     const { name, publication, limits, lingerMs, metrics, bufferMaxBytes, deadAfterMs, logger } = this.#options;
     const heartbeat = new Heartbeat(control, name);
@@ -226,6 +233,7 @@ export class RelaySession {
       onRefusal: this.#fail,
     });
     const onCommitted = (heartbeats: readonly string[]): void => {
+      watcher.onCommitted();
       stream.confirm(publisher.checkpoint.endLsn);
       heartbeat.published(heartbeats, publisher.checkpoint.endLsn).catch(this.#fail);
     };
