@@ -63,10 +63,16 @@ export class DeadLetters {
     return this.#writer.append(letters.map((letter) => this.#compose(letter)));
   }
 
+  /** Whether the first letter of a parked key is still where it was written: retention takes the first ones first. */
+  async hasFirst(parked: ParkedKey, first: LogPosition): Promise<boolean> {
+    const letter = await this.#writer.recordAt(this.topic, first);
+    return letter !== null && isOfKey(letter, parked);
+  }
+
   /** What was dead-lettered of a parked key, in that order, parked or not: the inbox knows. */
-  async *readParked({ topic, key }: ParkedKey, first: LogPosition): AsyncGenerator<ParkedRecord> {
+  async *readParked(parked: ParkedKey, first: LogPosition): AsyncGenerator<ParkedRecord> {
     for await (const letter of this.#writer.readFrom(first)) {
-      if (letter.headers.source_topic !== topic || letter.key === null || !letter.key.equals(key)) continue;
+      if (!isOfKey(letter, parked)) continue;
       const at = { partition: letter.partition, offset: letter.offset };
       const entry = letter.headers.error_code === 'TOO_OLD_TO_DEDUPE' ? null : identityOf(letter);
       const source = sourceOf(letter);
@@ -109,6 +115,10 @@ export class DeadLetters {
     const headers = { ...identity, ...deadLetterHeaders(cause, source, reference, consumer) };
     return { key: record.key, value: null, headers };
   }
+}
+
+function isOfKey({ headers, key: own }: LogRecord, { topic, key }: ParkedKey): boolean {
+  return headers.source_topic === topic && own !== null && own.equals(key);
 }
 
 function sourceOf({ headers }: LogRecord): LogPosition & { topic: string } {

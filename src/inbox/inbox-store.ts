@@ -158,6 +158,15 @@ export async function inboxState(
   return horizon !== null && recordedAt < horizon.from ? 'forgotten' : 'unknown';
 }
 
+/** Whether an event is parked; by its id alone, so in all days that the inbox remembers. */
+export async function isParked(db: Queryable, group: string, eventId: string): Promise<boolean> {
+  const { rows } = await db.query<{ parked: boolean }>(
+    `select exists (select from ferry.inbox where consumer_group = $1 and event_id = $2 and outcome = 'parked') as parked`,
+    [group, eventId],
+  );
+  return rows[0]?.parked === true;
+}
+
 /** Keys of these partitions that an operator has released, the longest parked first. */
 export async function releasedKeys(
   db: Queryable,

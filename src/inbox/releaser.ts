@@ -9,7 +9,15 @@ import type { Pool } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { DeadLetters } from './dead-letters.ts';
 import { TOO_OLD } from './horizon.ts';
-import { claimParked, type InboxEntry, inboxState, parkAgain, type ReleasedKey, unpark } from './inbox-store.ts';
+import {
+  claimParked,
+  type InboxEntry,
+  inboxState,
+  isParked,
+  parkAgain,
+  type ReleasedKey,
+  unpark,
+} from './inbox-store.ts';
 import { patchedValue } from './retry-store.ts';
 import type { Obstacle, SetAsideEvents } from './set-aside-events.ts';
 
@@ -31,11 +39,12 @@ export class Releaser {
 
   /**
    * Applies what waits of a key, whose newer events nobody may take meanwhile. Resolves when the key is free, when an event still cannot be
-   * applied (the key stays parked behind it), or when a part is away or the signal fired (the request stands). Rejects while Kafka or
-   * Postgres is away.
+   * applied or is gone (the key stays parked behind it), or when a part is away or the signal fired (the request stands). Rejects while Kafka
+   * or Postgres is away.
    */
   async release(key: ReleasedKey, signal: AbortSignal): Promise<void> {
     const { deadLetters, pool, group, logger } = this.#options;
+    if (!(await deadLetters.hasFirst(key, key.first)) && (await this.#isLost(key))) return;
     const passed = new Set<string>(); // a crash may have left an event twice
     for await (const { record, entry, at } of deadLetters.readParked(key, key.first)) {
       if (signal.aborted) return;
@@ -54,6 +63,30 @@ export class Releaser {
     }
     if (await unpark(pool, group, key))
       logger.info({ group, topic: key.topic, released: passed.size }, 'a key is released');
+  }
+
+  /**
+   * The first letter of a key is gone from its topic (deleted, or the topic was made anew). While its event waits, the key stays parked:
+   * freed, its newer events would be applied without it. Resolves false once an operator has discarded that event.
+   */
+  async #isLost(key: ReleasedKey): Promise<boolean> {
+    const { pool, group, deadLetters, logger } = this.#options;
+    const { eventId, topic, first: at } = key;
+    if (!(await isParked(pool, group, eventId))) return false;
+    await parkAgain(pool, group, key, { eventId, errorCode: 'NOT_FOUND', at, passed: 0 });
+    const place = {
+      group,
+      topic,
+      eventId,
+      partition: at.partition,
+      offset: String(at.offset),
+      waiting: String(key.events),
+    };
+    logger.error(
+      place,
+      `dead letters of a released key are gone from ${deadLetters.topic}: it stays parked. Release it with --discard to go on with what is left of them, and replay those that are lost with --new-ids`,
+    );
+    return true;
   }
 
   async #applyOne(record: LogRecord | null, entry: InboxEntry, signal: AbortSignal): Promise<Obstacle | null> {

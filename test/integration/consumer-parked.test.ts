@@ -106,6 +106,25 @@ describe('a parked key', { concurrency: 6 }, () => {
     assert.equal((await lab.inbox()).get(ids[2] ?? ''), 'discarded');
   });
 
+  test('whose letters are gone from their topic stays parked until the first of them is discarded', async () => {
+    const broken = new Set([3]);
+    const { lab, ids } = await parkedLab(broken);
+    const [, second] = await lab.deadLetters();
+    assert.ok(second !== undefined);
+    await lab.deleteRecords(second.partition, second.offset, second.topic);
+    broken.clear();
+    await lab.release('k');
+    await lab.untilReleased('k');
+    assert.deepEqual(await lab.parked(), [
+      { key: 'k', events: 4, event_id: ids[2], error_code: 'NOT_FOUND', asked: false },
+    ]);
+    assert.deepEqual(await lab.effectsOf('k'), [1, 2]);
+    await lab.release('k', { discard: true });
+    await lab.untilReleased('k');
+    assert.deepEqual(await lab.effectsOf('k'), [1, 2, 4, 5, 6]);
+    assert.deepEqual(await lab.parked(), []);
+  });
+
   test('is released by the next member when one is stopped in the middle', async () => {
     const broken = new Set([3]);
     const lab = await ConsumerLab.open(stack);

@@ -295,10 +295,10 @@ export class ConsumerLab {
   }
 
   /** Lets go of a partition's records below an offset, as retention does. */
-  async deleteRecords(partition: number, before: bigint): Promise<void> {
+  async deleteRecords(partition: number, before: bigint, topic = this.topic): Promise<void> {
     await this.#administer(async (admin) => {
-      await admin.fetchTopicOffsets(this.topic); // loads the metadata that deleteTopicRecords needs
-      await admin.deleteTopicRecords({ topic: this.topic, partitions: [{ partition, offset: String(before) }] });
+      await admin.fetchTopicOffsets(topic); // loads the metadata that deleteTopicRecords needs
+      await admin.deleteTopicRecords({ topic, partitions: [{ partition, offset: String(before) }] });
     });
   }
 
