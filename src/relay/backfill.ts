@@ -9,7 +9,7 @@ import { readEventTopics } from '../outbox/event-topics.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { BatchEntry, BatchLimits } from './batch.ts';
-import { backfillLsn } from './checkpoint.ts';
+import { backfillLsn, type Checkpoint, topicsEver } from './checkpoint.ts';
 import type { ReadyEpoch } from './epoch.ts';
 import { declareBackfillCursor, fetchBackfill } from './ledger.ts';
 import type { Publisher } from './publisher.ts';
@@ -73,20 +73,26 @@ export interface PublishedIds {
   readonly onlyDead: ReadonlySet<string>;
 }
 
+export interface PublishedIdsOptions {
+  readonly client: Queryable;
+  readonly sink: Sink;
+  readonly routes: TopicRoutes;
+  readonly checkpoint: Checkpoint;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+}
+
 /**
- * Ids of the events that Kafka holds in the outbox's topics, dead letters included: what a new epoch must not publish again. Read after
- * fencing, so that nobody adds to them. About 100 bytes of memory an event. Ends early when the signal fires: nothing is published then.
+ * Ids of the events that Kafka holds in the outbox's topics, dead letters included: what a new epoch must not publish again. Those are the
+ * topics of the routes as they are now, and all that the relay has written to before. Read after fencing, so that nobody adds to them. About
+ * 100 bytes of memory an event. Ends early when the signal fires: nothing is published then.
  */
-export async function readPublishedIds(
-  client: Queryable,
-  sink: Sink,
-  routes: TopicRoutes,
-  logger: Logger,
-  signal: AbortSignal,
-): Promise<PublishedIds> {
+export async function readPublishedIds(options: PublishedIdsOptions): Promise<PublishedIds> {
+  const { client, sink, routes, checkpoint, logger, signal } = options;
+  const topics = new Set([...(await readEventTopics(client, routes)), ...topicsEver(checkpoint)]);
   const ids = new Set<string>();
   const onlyDead = new Set<string>();
-  for await (const { id, topic } of sink.publishedIds(await readEventTopics(client, routes))) {
+  for await (const { id, topic } of sink.publishedIds([...topics])) {
     if (!topic.endsWith('.dlq')) onlyDead.delete(id);
     else if (!ids.has(id)) onlyDead.add(id);
     ids.add(id);

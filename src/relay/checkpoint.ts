@@ -56,6 +56,8 @@ export interface Checkpoint extends CheckpointIdentity {
   /** Commit time in Postgres of the newest transaction, milliseconds since the epoch; 0 before the first. */
   readonly commitTimeMs: number;
   readonly topics: ReadonlyMap<string, PinnedTopic>;
+  /** Topics of the epochs before: once the routes are others, nothing else tells that they hold events. Names only, they may change or go. */
+  readonly formerTopics: readonly string[];
 }
 
 const LsnText = v.pipe(v.string(), v.regex(/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/));
@@ -77,8 +79,14 @@ const CheckpointRecord = v.object({
   last_event_id: v.nullable(v.string()),
   commit_time_ms: v.number(),
   topics: v.record(v.string(), v.object({ id: v.string(), partitions: Count })),
+  former_topics: v.optional(v.array(v.string())), // older versions wrote none
   ferry: v.string(),
 });
+
+/** Every topic that this epoch or one before it wrote to. */
+export function topicsEver({ topics, formerTopics }: Pick<Checkpoint, 'topics' | 'formerTopics'>): string[] {
+  return [...new Set([...formerTopics, ...topics.keys()])];
+}
 
 export function encodeCheckpoint(checkpoint: Checkpoint): Buffer {
   const { partial, backfill } = checkpoint;
@@ -99,6 +107,7 @@ export function encodeCheckpoint(checkpoint: Checkpoint): Buffer {
       last_event_id: checkpoint.lastEventId,
       commit_time_ms: checkpoint.commitTimeMs,
       topics: Object.fromEntries(checkpoint.topics),
+      former_topics: checkpoint.formerTopics,
       ferry: FERRY_VERSION,
     }),
   );
@@ -133,5 +142,6 @@ export function decodeCheckpoint(bytes: Buffer): Checkpoint {
     lastEventId: record.last_event_id,
     commitTimeMs: record.commit_time_ms,
     topics: new Map(Object.entries(record.topics)),
+    formerTopics: record.former_topics ?? [],
   };
 }

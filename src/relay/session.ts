@@ -189,7 +189,7 @@ export class RelaySession {
     const { limits, logger, routes } = this.#options;
     const signal = this.#stopping.signal;
     const published = isReset
-      ? await readPublishedIds(client, sink, routes, logger, signal)
+      ? await readPublishedIds({ client, sink, routes, logger, signal, checkpoint: publisher.checkpoint })
       : { ids: new Set<string>(), onlyDead: new Set<string>() };
     for (const { events } of parked.keys()) for (const { eventId } of events) published.ids.add(eventId); // they are on the list
     if (isReset && !signal.aborted) await correctByTopics(client, this.#options.name, published);

@@ -9,7 +9,7 @@ import { sleep } from '../kernel/deadline.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { Lsn } from '../kernel/lsn.ts';
 import type { Queryable } from '../postgres/connection.ts';
-import type { Checkpoint, CheckpointIdentity } from './checkpoint.ts';
+import { type Checkpoint, type CheckpointIdentity, topicsEver } from './checkpoint.ts';
 import { compare, compareIdentity, isSuperseded } from './compare.ts';
 import { correctByCheckpoint } from './dead-letter-notes.ts';
 import type { ReadyEpoch } from './epoch.ts';
@@ -49,7 +49,8 @@ export async function agreeOnCheckpoint(start: StartUp): Promise<Checkpoint> {
   const confirmedFlushLsn = await proveSlot(start);
   await sink.fence(() => proveSlot(start));
   const newest = await sink.readCheckpoint();
-  const found = newest !== null && isSuperseded(newest, ours, epoch) ? null : newest;
+  const superseded = newest !== null && isSuperseded(newest, ours, epoch) ? newest : null;
+  const found = superseded === null ? newest : null;
   if (found === null && epoch.state === 'live') {
     throw new FerryError(
       'RELAY_CHECKPOINT_MISSING',
@@ -65,7 +66,7 @@ export async function agreeOnCheckpoint(start: StartUp): Promise<Checkpoint> {
     await sink.pin(found.topics);
     await correctByCheckpoint(control, found);
   }
-  return { ...(found ?? firstCheckpoint(ours, epoch)), timeline, run: await countRun(control, name) };
+  return { ...(found ?? firstCheckpoint(ours, epoch, superseded)), timeline, run: await countRun(control, name) };
 }
 
 /**
@@ -97,7 +98,11 @@ async function proveSlot({ control, slot, stream }: StartUp): Promise<Lsn> {
   return facts.confirmedFlushLsn;
 }
 
-function firstCheckpoint(ours: CheckpointIdentity, epoch: ReadyEpoch): Omit<Checkpoint, 'timeline' | 'run'> {
+function firstCheckpoint(
+  ours: CheckpointIdentity,
+  epoch: ReadyEpoch,
+  superseded: Checkpoint | null,
+): Omit<Checkpoint, 'timeline' | 'run'> {
   return {
     ...ours,
     endLsn: epoch.origin.consistentPoint,
@@ -106,5 +111,6 @@ function firstCheckpoint(ours: CheckpointIdentity, epoch: ReadyEpoch): Omit<Chec
     lastEventId: null,
     commitTimeMs: 0,
     topics: new Map(),
+    formerTopics: superseded === null ? [] : topicsEver(superseded),
   };
 }

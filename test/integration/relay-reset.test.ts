@@ -40,6 +40,23 @@ describe('a reset', () => {
     await lab.assertExactlyOnce();
   });
 
+  test('finds the events that are in the topics of earlier routes, also at the reset after the next', async (t) => {
+    const lab = await publishedLab(t, { SUBJECT_NAMING: 'record' }); // a schema for every topic
+    for (const name of ['shop.order', 'store.order']) {
+      await lab.sql('select pg_drop_replication_slot($1)', [relayNames(lab.config).slot]);
+      assert.equal(resetByCommand(lab).status, 0);
+      await lab.stream(lab.relay, { TOPIC_ROUTES: `order=${name}` });
+      const [id] = await lab.insert([{ aggregateId: 'new', tombstone: true }]);
+      await lab.untilPublished(id);
+      assert.equal(
+        (await lab.records(`${lab.config.TOPIC_PREFIX}${name}`)).length,
+        1,
+        'events of another topic came again',
+      );
+      await lab.relay.stop();
+    }
+  });
+
   test('finds every event in Kafka after the checkpoint topic was lost, and publishes none again', async (t) => {
     const lab = await publishedLab(t);
     const before = (await lab.records(lab.topic('order'))).length;

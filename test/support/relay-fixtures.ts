@@ -35,6 +35,7 @@ export function checkpoint(changes: Partial<Checkpoint> = {}): Checkpoint {
     lastEventId: null,
     commitTimeMs: 0,
     topics: new Map(),
+    formerTopics: [],
     ...changes,
   };
 }

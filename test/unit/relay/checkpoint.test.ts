@@ -28,6 +28,13 @@ const anyCheckpoint: fc.Arbitrary<Checkpoint> = record({
   lastEventId: fc.option(fc.constant(eventId(7))),
   commitTimeMs: count,
   topics: fc.array(fc.tuple(name, record({ id: fc.string(), partitions: count }))).map((topics) => new Map(topics)),
+  formerTopics: fc.array(name),
+});
+
+test('a checkpoint of a version that wrote no former topics is read as one without any', () => {
+  const { former_topics, ...older } = JSON.parse(encodeCheckpoint(checkpoint()).toString());
+  assert.deepEqual(former_topics, []);
+  assert.deepEqual(decodeCheckpoint(Buffer.from(JSON.stringify(older))), checkpoint());
 });
 
 test('any checkpoint comes back as it was', () => {
