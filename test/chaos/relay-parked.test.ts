@@ -146,8 +146,8 @@ describe('a relay that parks keys', () => {
     lab.deadLetters = 1;
     lab.relay.start();
     await untilStreaming(lab.relay);
+    await waitUntil('all keys being free', async () => (await parkedCount(lab)) === 0); // it died at the first of two releases
     await lab.assertExactlyOnce(240_000);
-    assert.equal(await parkedCount(lab), 0);
     const { rows } = await lab.sql('select resolution, parked from ferry.relay_dead_letter');
     assert.deepEqual(rows, [{ resolution: 'discarded', parked: false }]);
   });
