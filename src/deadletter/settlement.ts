@@ -88,41 +88,40 @@ export class Settlement {
 
   /** One look at everything that may have to be done; resolves with the pause that follows. Whatever fails keeps nothing else waiting. */
   async #turn(): Promise<number> {
-    const failures = this.#failures;
-    const more = await failures.during('owners of dead letters cannot be told', () => this.#tell(failures));
+    const more = await this.#failures.during('owners of dead letters cannot be told', () => this.#tell());
     for (const state of WATCHED) {
-      await failures.during(`${state} dead letters cannot be looked up`, () => this.#watch(state, failures));
+      await this.#failures.during(`${state} dead letters cannot be looked up`, () => this.#watch(state));
     }
     const nowMs = performance.now();
     if (nowMs >= this.#measureAtMs) {
       this.#measureAtMs = nowMs + MEASURE_MS;
-      await failures.during('dead letters cannot be counted', () => this.#measure());
+      await this.#failures.during('dead letters cannot be counted', () => this.#measure());
     }
     if (nowMs >= this.#upkeepAtMs) {
       this.#upkeepAtMs = nowMs + UPKEEP_MS;
-      await failures.during('what was dealt with cannot be forgotten', () => this.#forget(failures));
+      await this.#failures.during('what was dealt with cannot be forgotten', () => this.#forget());
     }
     if (more === true) return 0; // a failure makes the next turn wait, which letters behind these must not
     this.#silent.clear();
+    const failures = this.#failures;
     this.#failures = new Failures();
     failures.throwIfAny();
     return TURN_MS;
   }
 
   /** Tells the owners of some letters, and of those behind them the next time; resolves true if there are such. */
-  async #tell(failures: Failures): Promise<boolean> {
+  async #tell(): Promise<boolean> {
     const { pool, failPoint } = this.#options;
     const letters = await lettersToTell(pool, this.#told, TELL_AT_ONCE);
-    const last = letters.length < TELL_AT_ONCE ? undefined : letters.at(-1);
-    this.#told = last?.id ?? FIRST_ID;
+    this.#told = nextAfter(letters, TELL_AT_ONCE);
     for (const letter of letters) {
-      await failures.during(`the owner of dead letter ${letter.id} cannot be told`, async () => {
+      await this.#failures.during(`the owner of dead letter ${letter.id} cannot be told`, async () => {
         const lsn = letter.group === null ? await this.#tellRelay(letter) : await this.#tellGroup(letter, letter.group);
         failPoint('after-owner-asked');
         await markTold(pool, letter, lsn);
       });
     }
-    return last !== undefined;
+    return this.#told !== FIRST_ID;
   }
 
   async #tellGroup(letter: LetterToTell, group: string): Promise<null> {
@@ -154,12 +153,11 @@ export class Settlement {
   }
 
   /** Some letters of a state; those behind them the next time. */
-  async #watch(state: DeadLetterState, failures: Failures): Promise<void> {
+  async #watch(state: DeadLetterState): Promise<void> {
     const { pool, logger } = this.#options;
     const letters = await lettersToWatch(pool, state, this.#watched.get(state) ?? FIRST_ID, WATCH_AT_ONCE);
-    const last = letters.length < WATCH_AT_ONCE ? undefined : letters.at(-1);
-    this.#watched.set(state, last?.id ?? FIRST_ID);
-    for (const [letter, verdict] of await this.#verdicts(letters, failures)) {
+    this.#watched.set(state, nextAfter(letters, WATCH_AT_ONCE));
+    for (const [letter, verdict] of await this.#verdicts(letters)) {
       if (verdict === null || !(await settle(pool, letter, verdict))) continue;
       const facts = { deadLetter: letter.id, eventId: letter.eventId, group: letter.group, from: letter.state };
       logger.info({ ...facts, to: verdict.state }, 'a dead letter has changed its state');
@@ -167,21 +165,21 @@ export class Settlement {
   }
 
   /** Of the letters that a database which can be asked knows of. */
-  async #verdicts(letters: readonly LetterToWatch[], failures: Failures): Promise<ReadonlyMap<LetterToWatch, Verdict>> {
+  async #verdicts(letters: readonly LetterToWatch[]): Promise<ReadonlyMap<LetterToWatch, Verdict>> {
     const verdicts = new Map<LetterToWatch, Verdict>();
     for (const database of this.#options.databases) {
-      await failures.during('a database cannot be asked what has become of dead letters', () =>
+      await this.#failures.during('a database cannot be asked what has become of dead letters', () =>
         addVerdicts(verdicts, database, letters),
       );
     }
     return verdicts;
   }
 
-  async #forget(failures: Failures): Promise<void> {
+  async #forget(): Promise<void> {
     const { pool: store, databases, tiers } = this.#options;
     const untold = await untoldRetries(store);
     for (const { pool } of databases) {
-      await failures.during('what owners were asked to do cannot be forgotten', async () => {
+      await this.#failures.during('what owners were asked to do cannot be forgotten', async () => {
         await forgetRetries(pool, KEEP_REQUESTS_DAYS);
         await forgetAsks(pool, KEEP_REQUESTS_DAYS, untold);
       });
@@ -203,6 +201,11 @@ export class Settlement {
     metrics.deadLettersWaiting.record(replaying, { state: 'replaying' });
     metrics.deadLetterOldestAgeSeconds.record(oldestAgeSeconds);
   }
+}
+
+/** Behind which letter the next ones are looked up: from the first again once there were less than were asked for. */
+function nextAfter(letters: ReadonlyArray<{ readonly id: string }>, limit: number): string {
+  return letters.length < limit ? FIRST_ID : (letters.at(-1)?.id ?? FIRST_ID);
 }
 
 async function addVerdicts(

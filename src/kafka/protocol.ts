@@ -169,6 +169,11 @@ export function throwOnErrorCode(code: number): void {
   if (failure(code)) throw createErrorFromCode(code);
 }
 
+/** Kafka's name of an error code other than 0, as `kafkaErrorType` gives it. */
+export function errorTypeOf(code: number): string | null {
+  return kafkaErrorType(createErrorFromCode(code));
+}
+
 /**
  * Kafka's name of what went wrong (`CONCURRENT_TRANSACTIONS`), looking through kafkajs's wrappers; of several that it wraps at once the
  * first; null for anything else.

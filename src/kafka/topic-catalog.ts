@@ -6,7 +6,7 @@ import { sleep } from '../kernel/deadline.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { createKafka, type KafkaOptions } from './client.ts';
 import { LogReader } from './log-reader.ts';
-import { type Cluster, kafkaErrorType, openCluster, sendRaw } from './protocol.ts';
+import { type Cluster, errorTypeOf, kafkaErrorType, openCluster, sendRaw } from './protocol.ts';
 import { MAX_BATCH_BYTES } from './transactional-producer.ts';
 
 export interface TopicFacts {
@@ -156,8 +156,7 @@ export class TopicCatalog {
         topics: [{ topic, numPartitions, replicationFactor, configEntries }],
       });
     } catch (error) {
-      const type = kafkaErrorType(error);
-      throw type !== null && REFUSALS.has(type) ? topicRefused(topic, type, error) : error;
+      throw refusalOf(topic, kafkaErrorType(error), error) ?? error;
     } finally {
       await admin.disconnect();
     }
@@ -194,6 +193,11 @@ export async function ensureEventTopic(
   }
 }
 
+/** Null for an error that is about more than this topic, or that may pass. */
+function refusalOf(topic: string, type: string | null, cause?: unknown): FerryError | null {
+  return type !== null && REFUSALS.has(type) ? topicRefused(topic, type, cause) : null;
+}
+
 function topicRefused(topic: string, why: string, cause?: unknown): FerryError {
   return new FerryError('TOPIC_REFUSED', `Kafka does not let us have topic ${topic}: ${why}`, { cause });
 }
@@ -221,7 +225,10 @@ export const TOPIC_RESOURCE = 2;
 
 const NOT_ALLOWED: ReadonlySet<string> = new Set(['TOPIC_AUTHORIZATION_FAILED', 'CLUSTER_AUTHORIZATION_FAILED']);
 
-/** Of a topic's making: they are about this name alone. Kafka has INVALID_TOPIC_EXCEPTION also for one like another but for `.` and `_`. */
+/**
+ * Of a topic's making, and of who asks about it: they are about this name alone. Kafka has INVALID_TOPIC_EXCEPTION also for one like another
+ * but for `.` and `_`.
+ */
 const REFUSALS: ReadonlySet<string> = new Set([
   'INVALID_TOPIC_EXCEPTION',
   'POLICY_VIOLATION',
@@ -267,20 +274,18 @@ function decodeMetadataResponse(raw: Buffer, topic: string): TopicFacts | null {
   reader.skip(1); // is internal
   const partitionCount = reader.count();
   if (errorCode === UNKNOWN_TOPIC) return null;
-  const refusal = REFUSED_CODES.get(errorCode);
-  if (refusal !== undefined) throw topicRefused(topic, refusal);
-  if (errorCode !== 0)
-    throw new FerryError('PART_UNREACHABLE', `Kafka answers error ${errorCode} when asked about topic ${topic}`);
+  if (errorCode !== 0) throw metadataError(topic, errorCode);
   for (let left = partitionCount; left > 0; left--) skipPartition(reader);
   const operations = reader.int32();
   return { topic, topicId, partitionCount, writable: operations === NOT_TOLD || (operations & MAY_WRITE) !== 0 };
 }
 
 const UNKNOWN_TOPIC = 3;
-const REFUSED_CODES: ReadonlyMap<number, string> = new Map([
-  [17, 'INVALID_TOPIC_EXCEPTION'],
-  [29, 'TOPIC_AUTHORIZATION_FAILED'],
-]);
+
+function metadataError(topic: string, code: number): FerryError {
+  const unreachable = `Kafka answers error ${code} when asked about topic ${topic}`;
+  return refusalOf(topic, errorTypeOf(code)) ?? new FerryError('PART_UNREACHABLE', unreachable);
+}
 
 /** A bit for each of Kafka's AclOperation, by its code (KIP-430); a broker that has no authorizer sets them all. */
 const MAY_WRITE = 1 << 4;

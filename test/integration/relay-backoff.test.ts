@@ -1,10 +1,7 @@
 /** What fails again and again is tried ever less often, also where a session fails only when it commits. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createKafka, kafkaOptions } from '../../src/kafka/client.ts';
-import { TOPIC_RESOURCE } from '../../src/kafka/topic-catalog.ts';
 import { relayNames } from '../../src/relay/names.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { orderPlaced } from '../support/order-payloads.ts';
 import type { LogLine } from '../support/processes.ts';
 import { createRandom } from '../support/random.ts';
@@ -42,17 +39,6 @@ function isFailure({ msg }: LogLine): boolean {
 
 /** Largest batch that the relay's checkpoint topic takes: with 200 no checkpoint, but the marker that aborts its transaction. */
 async function limitCheckpoints(lab: RelayLab, maxMessageBytes: string): Promise<void> {
-  const logger = createLogger({ LOG_LEVEL: 'silent', LOG_FORMAT: 'json' }, { role: 'test' });
-  const admin = createKafka(kafkaOptions(lab.config, 'test-admin', logger)).admin();
-  await admin.connect();
-  try {
-    const configEntries = [
-      { name: 'cleanup.policy', value: 'compact' }, // what is not named goes back to the default
-      { name: 'max.message.bytes', value: maxMessageBytes },
-    ];
-    const name = relayNames(lab.config).checkpointTopic;
-    await admin.alterConfigs({ validateOnly: false, resources: [{ type: TOPIC_RESOURCE, name, configEntries }] });
-  } finally {
-    await admin.disconnect();
-  }
+  const settings = { 'cleanup.policy': 'compact', 'max.message.bytes': maxMessageBytes };
+  await lab.alterTopic(relayNames(lab.config).checkpointTopic, settings);
 }

@@ -4,11 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import { createKafka, kafkaOptions } from '../../src/kafka/client.ts';
-import { TOPIC_RESOURCE } from '../../src/kafka/topic-catalog.ts';
 import { ERRORS, type ErrorCode } from '../../src/kernel/errors.ts';
 import { relayNames } from '../../src/relay/names.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
 import { orderPlaced } from '../support/order-payloads.ts';
 import type { FerryProcess } from '../support/processes.ts';
 import { createRandom } from '../support/random.ts';
@@ -47,7 +44,7 @@ describe('the relay refuses', () => {
   test('a topic that was deleted and made anew', async (t) => {
     const lab = await stoppedLab(t);
     const topic = lab.topic('order');
-    await withAdmin(lab, async (admin) => {
+    await lab.administer(async (admin) => {
       await admin.deleteTopics({ topics: [topic] });
       await admin.createTopics({ topics: [{ topic, numPartitions: 6 }], waitForLeaders: true });
     });
@@ -58,21 +55,21 @@ describe('the relay refuses', () => {
   test('a topic that was given more partitions', async (t) => {
     const lab = await stoppedLab(t);
     const topic = lab.topic('order');
-    await withAdmin(lab, (admin) => admin.createPartitions({ topicPartitions: [{ topic, count: 8 }] }));
+    await lab.administer((admin) => admin.createPartitions({ topicPartitions: [{ topic, count: 8 }] }));
     await insertOrders(lab, 3);
     await assertRefused(lab, 'RELAY_PARTITIONS_CHANGED');
   });
 
   test('a topic that would refuse a batch of its size', async (t) => {
     const lab = await stoppedLab(t);
-    await alterTopic(lab, lab.topic('order'), 'max.message.bytes', '500000');
+    await lab.alterTopic(lab.topic('order'), { 'max.message.bytes': '500000' });
     await insertOrders(lab, 3);
     await assertRefused(lab, 'RELAY_CONFIGURATION');
   });
 
   test('a checkpoint topic that deletes by age', async (t) => {
     const lab = await stoppedLab(t);
-    await alterTopic(lab, relayNames(lab.config).checkpointTopic, 'cleanup.policy', 'delete');
+    await lab.alterTopic(relayNames(lab.config).checkpointTopic, { 'cleanup.policy': 'delete' });
     await assertRefused(lab, 'RELAY_CONFIGURATION');
   });
 
@@ -237,23 +234,4 @@ async function assertStrangerRefused(lab: RelayLab, stranger: RelayLab): Promise
   await lab.assertExactlyOnce();
   const sessions = lab.relay.lines.filter(({ msg }) => msg === 'streaming');
   assert.equal(sessions.length, 1, 'the first relay was disturbed');
-}
-
-type Admin = ReturnType<ReturnType<typeof createKafka>['admin']>;
-
-async function alterTopic(lab: RelayLab, name: string, setting: string, value: string): Promise<void> {
-  const configEntries = [{ name: setting, value }];
-  const resources = [{ type: TOPIC_RESOURCE, name, configEntries }];
-  await withAdmin(lab, (admin) => admin.alterConfigs({ validateOnly: false, resources }));
-}
-
-async function withAdmin(lab: RelayLab, work: (admin: Admin) => Promise<unknown>): Promise<void> {
-  const logger = createLogger({ LOG_LEVEL: 'silent', LOG_FORMAT: 'json' }, { role: 'test' });
-  const admin = createKafka(kafkaOptions(lab.config, 'test-admin', logger)).admin();
-  await admin.connect();
-  try {
-    await work(admin);
-  } finally {
-    await admin.disconnect();
-  }
 }

@@ -2,6 +2,7 @@
  * A laboratory for one relay: a database, topics and a relay name of its own, schemas pushed, writers, and the relay as a process that can
  * be killed, frozen and started again. Ends in the one question that matters: is every committed event in Kafka once, in order, readable?
  */
+import type { Admin } from 'kafkajs';
 import pg from 'pg';
 import { openEventLog } from '../../src/cli/event-log.ts';
 import { pushAllSchemas } from '../../src/cli/schemas-command.ts';
@@ -10,6 +11,7 @@ import type { Config } from '../../src/config/variables.ts';
 import { deadLetterTopic, topicRoutes } from '../../src/events/routes.ts';
 import { createKafka, kafkaOptions } from '../../src/kafka/client.ts';
 import type { LogRecord } from '../../src/kafka/log-reader.ts';
+import { TOPIC_RESOURCE } from '../../src/kafka/topic-catalog.ts';
 import { coerceError } from '../../src/kernel/errors.ts';
 import { releaseKey } from '../../src/ops/parked-keys.ts';
 import { createPool } from '../../src/postgres/connection.ts';
@@ -177,10 +179,21 @@ export class RelayLab {
     );
   }
 
-  async deleteTopic(name: string): Promise<void> {
+  async administer(work: (admin: Admin) => Promise<unknown>): Promise<void> {
     const admin = createKafka(kafkaOptions(this.config, 'test-admin', quiet.logger)).admin();
     await admin.connect();
-    await admin.deleteTopics({ topics: [name] }).finally(() => admin.disconnect());
+    await work(admin).finally(() => admin.disconnect());
+  }
+
+  async deleteTopic(name: string): Promise<void> {
+    await this.administer((admin) => admin.deleteTopics({ topics: [name] }));
+  }
+
+  /** What is not named goes back to Kafka's default. */
+  async alterTopic(name: string, settings: Readonly<Record<string, string>>): Promise<void> {
+    const configEntries = Object.entries(settings).map(([setting, value]) => ({ name: setting, value }));
+    const resources = [{ type: TOPIC_RESOURCE, name, configEntries }];
+    await this.administer((admin) => admin.alterConfigs({ validateOnly: false, resources }));
   }
 
   topic(aggregateType: string): string {
