@@ -13,7 +13,7 @@ import { coerceError } from '../kernel/errors.ts';
 import { type FailPoint, noFailPoints } from '../kernel/fail-point.ts';
 import type { Pool } from '../postgres/connection.ts';
 import { keepInboxPartitions } from '../postgres/partitions.ts';
-import type { ResolvingDecoder } from '../registry/decoder.ts';
+import type { DiscreetDecoder } from '../registry/decoder.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { Applier } from './applier.ts';
@@ -76,7 +76,7 @@ export interface EventConsumerParts {
   readonly kafka: KafkaOptions;
   /** Of the database that holds the inbox and what the handlers write; a connection per worker is used. */
   readonly pool: Pool;
-  readonly decoder: ResolvingDecoder;
+  readonly decoder: DiscreetDecoder;
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly tracer: Tracer;
@@ -147,7 +147,7 @@ export class EventConsumer implements RecordIntake {
     });
     const horizon = new Horizon(pool);
     const applier = new Applier({ pool, group, tracer, handlerTimeoutMs, giveUp: this.#giveUp.signal, failPoint });
-    const poison = new PoisonDesk({ pool, group, policy, deadLetters, horizon, metrics, failPoint });
+    const poison = new PoisonDesk({ pool, group, policy, deadLetters, decoder, horizon, metrics, failPoint });
     this.#deadLetters = deadLetters;
     this.#processor = new Processor({ group, handlers, decoder, applier, poison, horizon, retry, logger, metrics });
     const setAside = new SetAsideEvents({ handlers, decoder, applier, retry });

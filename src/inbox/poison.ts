@@ -5,9 +5,11 @@
 import type { FailPoint } from '../kernel/fail-point.ts';
 import type { Pool } from '../postgres/connection.ts';
 import { transaction } from '../postgres/transaction.ts';
+import type { DiscreetDecoder } from '../registry/decoder.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { type ConsumedEvent, identityOf } from './consumed-event.ts';
 import type { DeadLetter, DeadLetters } from './dead-letters.ts';
+import { withoutPersonalData } from './discreet-failure.ts';
 import type { Failure } from './failure.ts';
 import type { Horizon } from './horizon.ts';
 import { claim, countFollowers, type InboxEntry, known, park } from './inbox-store.ts';
@@ -28,6 +30,7 @@ export interface PoisonOptions {
   readonly group: string;
   readonly policy: PoisonPolicy;
   readonly deadLetters: DeadLetters;
+  readonly decoder: Pick<DiscreetDecoder, 'personalTexts'>;
   readonly horizon: Horizon;
   readonly metrics: Pick<Metrics, 'consumerDeadLettersTotal'>;
   readonly failPoint: FailPoint;
@@ -43,7 +46,8 @@ export class PoisonDesk {
   /** Resolves with those whose key is parked now. Rejects while Kafka or Postgres is away; repeat it then. */
   async deadLetter(poisoned: readonly PoisonRecord[]): Promise<Array<{ queued: QueuedRecord; eventId: string }>> {
     const { group, policy, deadLetters, pool, metrics } = this.#options;
-    const positions = await deadLetters.send(poisoned.map((poisoned) => letterOf(poisoned)));
+    const letters = await Promise.all(poisoned.map((one) => this.#letterOf(one)));
+    const positions = await deadLetters.send(letters);
     this.#options.failPoint('after-dead-letter-before-inbox');
     const parked: Array<{ queued: QueuedRecord; eventId: string }> = [];
     await transaction(pool, async (tx) => {
@@ -92,6 +96,21 @@ export class PoisonDesk {
     return stillParked;
   }
 
+  async #letterOf({ queued, failure, event }: PoisonRecord): Promise<DeadLetter> {
+    const { record, failures, firstFailedAtMs } = queued;
+    const { code, type, message, stack } = failure;
+    const told = { code, type, message, ...(stack === '' ? {} : { stack }) };
+    return {
+      record,
+      // without an event no handler was called
+      failure: event === null ? told : await withoutPersonalData(told, record.value, this.#options.decoder),
+      retries: Math.max(0, failures - 1),
+      firstFailedAtMs: firstFailedAtMs === 0 ? Date.now() : firstFailedAtMs,
+      replayable: failure.kind !== 'permanent',
+      blockedBy: null,
+    };
+  }
+
   /** Null for what the inbox cannot hold: no event id, too old, or of a time to come. It is in the dead-letter topic only, and holds up nobody. */
   #entryOf({ record }: QueuedRecord): InboxEntry | null {
     const identity = identityOf(record);
@@ -101,17 +120,6 @@ export class PoisonDesk {
 
 /** Longer keys do not fit into an index of Postgres (2,704 bytes, group and topic included): their order is not kept. */
 const MAX_PARKED_KEY_BYTES = 1_024;
-
-function letterOf({ queued, failure }: PoisonRecord): DeadLetter {
-  return {
-    record: queued.record,
-    failure: failure.stack === '' ? { code: failure.code, type: failure.type, message: failure.message } : failure,
-    retries: Math.max(0, queued.failures - 1),
-    firstFailedAtMs: queued.firstFailedAtMs === 0 ? Date.now() : queued.firstFailedAtMs,
-    replayable: failure.kind !== 'permanent',
-    blockedBy: null,
-  };
-}
 
 function followerOf({ record }: QueuedRecord, blockedBy: string): DeadLetter {
   const message = `an earlier event of this key (${blockedBy}) is parked`;

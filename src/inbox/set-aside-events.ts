@@ -1,9 +1,10 @@
 /** Applies single events that were set aside, outside of the queues: with the group's handlers, and as often as the policy of retries says. */
 import type { LogRecord } from '../kafka/log-reader.ts';
 import { backoffMs, sleep } from '../kernel/deadline.ts';
-import type { ResolvingDecoder } from '../registry/decoder.ts';
+import type { DiscreetDecoder } from '../registry/decoder.ts';
 import type { Applier, Claim } from './applier.ts';
 import { isUnreadable, readEvent } from './consumed-event.ts';
+import { withoutPersonalData } from './discreet-failure.ts';
 import { type AnyHandler, readerOf } from './handler.ts';
 import { type RetryPolicy, triesOf } from './retry-policy.ts';
 
@@ -14,7 +15,7 @@ export type Obstacle =
 
 export interface SetAsideEventsOptions {
   readonly handlers: ReadonlyMap<string, AnyHandler>;
-  readonly decoder: ResolvingDecoder;
+  readonly decoder: DiscreetDecoder;
   readonly applier: Applier;
   readonly retry: RetryPolicy;
 }
@@ -45,8 +46,11 @@ export class SetAsideEvents {
       const outcome = await applier.applySetAside({ event, handler, key: record.key }, attempt, claimIt);
       if (outcome.kind === 'applied') return { kind: 'settled' };
       if (outcome.kind !== 'failed' || signal.aborted) return { kind: 'away' };
-      const { kind, code, message } = outcome.failure;
-      if (kind === 'permanent' || attempt >= triesOf(retry, event.type)) return { kind: 'failed', code, message };
+      const { failure } = outcome;
+      if (failure.kind === 'permanent' || attempt >= triesOf(retry, event.type)) {
+        const { code, message } = await withoutPersonalData(failure, record.value, decoder);
+        return { kind: 'failed', code, message };
+      }
       await sleep(backoffMs(attempt - 1, retry.baseMs, retry.maxMs), signal);
     }
   }

@@ -3,6 +3,7 @@ import type { DecodedValue, EventDecoder } from '../events/decoder.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { EventSchema } from './event-schema.ts';
 import { PayloadMismatch } from './payload-mismatch.ts';
+import { personalTexts } from './redaction.ts';
 import type { SchemaStore } from './schema-store.ts';
 import { wireSchemaId } from './wire-format.ts';
 
@@ -15,12 +16,20 @@ export interface ResolvingDecoder extends EventDecoder {
   decode(value: Buffer, options?: { readerSchema?: string }): Promise<DecodedValue>;
 }
 
+/** A decoder that also knows what of a value is personal. */
+export interface DiscreetDecoder extends ResolvingDecoder {
+  /** The personal data of a value, by its writer's schema, as texts may quote it (redaction.ts). Rejects as `decode` does. */
+  personalTexts(value: Buffer): Promise<readonly string[]>;
+}
+
 const MAX_READERS = 1_000;
 
-export function createDecoder({ store }: { store: SchemaStore }): ResolvingDecoder {
+export function createDecoder({ store }: { store: SchemaStore }): DiscreetDecoder {
   const readers = new Map<string, (value: Buffer) => unknown>();
 
-  async function schemaOf(id: number): Promise<EventSchema> {
+  async function writerOf(value: Buffer): Promise<EventSchema> {
+    const id = wireSchemaId(value);
+    if (id === null) throw new FerryError('PAYLOAD_NOT_WIRE_FORMAT', 'the value is not in Confluent wire format');
     if (store.schemaOf(id) === undefined) await store.refreshId(id, () => store.schemaOf(id) !== undefined);
     const schema = store.schemaOf(id);
     if (schema !== undefined) return schema;
@@ -43,18 +52,20 @@ export function createDecoder({ store }: { store: SchemaStore }): ResolvingDecod
 
   return {
     async decode(value, options = {}) {
-      const id = wireSchemaId(value);
-      if (id === null) throw new FerryError('PAYLOAD_NOT_WIRE_FORMAT', 'the value is not in Confluent wire format');
-      const schema = await schemaOf(id);
+      const schema = await writerOf(value);
       const { readerSchema } = options;
       const read = readerSchema === undefined ? schema.decode.bind(schema) : readerOf(schema, readerSchema);
       try {
-        return { schemaId: id, type: schema.name, value: read(value) };
+        return { schemaId: schema.id, type: schema.name, value: read(value) };
       } catch (thrown) {
         if (!(thrown instanceof PayloadMismatch)) throw thrown;
         const message = `${schema.name}, ${thrown.path === '' ? 'the value' : thrown.path}: ${thrown.expected}`;
-        throw new FerryError('SCHEMA_MISMATCH', message, { details: { path: thrown.path, schemaId: id } });
+        throw new FerryError('SCHEMA_MISMATCH', message, { details: { path: thrown.path, schemaId: schema.id } });
       }
+    },
+    async personalTexts(value) {
+      const schema = await writerOf(value);
+      return personalTexts(schema.tree, schema.decode(value));
     },
   };
 }

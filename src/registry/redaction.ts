@@ -49,6 +49,36 @@ const SCALARS: ReadonlySet<string> = new Set([
   ...['boolean', 'int', 'long', 'float', 'double', 'bytes', 'string', 'fixed', 'enum'],
 ]);
 
+/** Shorter ones stand in any text, by chance. */
+const MIN_QUOTED_CHARS = 3;
+
+/** What `redact` takes out, each scalar as it would be quoted in a text; the longest first, which may hold others. */
+export function personalTexts(schema: SchemaNode, value: unknown): string[] {
+  const texts = new Set(removed(value, redact(schema, value)).flatMap((text) => [text, inJson(text)]));
+  return [...texts].filter(({ length }) => length >= MIN_QUOTED_CHARS).sort((a, b) => b.length - a.length);
+}
+
+/** `text` with none of the personal texts in it. */
+export function redactText(text: string, personal: readonly string[]): string {
+  return personal.reduce((rest, quoted) => rest.replaceAll(quoted, REDACTED), text);
+}
+
+/** The scalars of `value` that are not in `redacted`, a copy of it in which something was taken out. */
+function removed(value: unknown, redacted: unknown): string[] {
+  if (value === redacted || value === null) return [];
+  if (Array.isArray(value)) {
+    const copy = Array.isArray(redacted) ? redacted : [];
+    return value.flatMap((item, i) => removed(item, copy[i]));
+  }
+  if (!isObject(value)) return [String(value)];
+  const copy = isObject(redacted) ? redacted : {};
+  return Object.entries(value).flatMap(([name, member]) => removed(member, copy[name]));
+}
+
+function inJson(text: string): string {
+  return JSON.stringify(text).slice(1, -1);
+}
+
 /**
  * The document that somebody made of a redacted one: what still reads `[redacted]` is what `original` has in its place. Throws INVALID_REQUEST
  * naming the place where the original has nothing.

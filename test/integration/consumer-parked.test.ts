@@ -236,6 +236,7 @@ describe('a parked key', { concurrency: 6 }, () => {
     });
     const desk = new PoisonDesk({
       ...{ pool: lab.pool, group: lab.group, policy: 'park', deadLetters, metrics: quiet.metrics },
+      decoder: { personalTexts: () => Promise.reject(new Error('the text of a follower is Ferry’s own')) },
       horizon: new Horizon(lab.pool),
       failPoint: noFailPoints,
     });

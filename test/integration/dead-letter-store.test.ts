@@ -370,6 +370,27 @@ describe('a dead letter that is retried', { concurrency: 4 }, () => {
     assert.deepEqual(await lab.effectsOf('k'), [1, 3, 4]);
   });
 
+  test('tells nothing personal of what its handler quotes, neither at first nor when it fails again', async () => {
+    const lab = await ConsumerLab.open(stack);
+    projection(lab);
+    settlement(lab);
+    let tried = 0;
+    lab.start({
+      handle: async ({ value }) => {
+        throw new NonRetryableError(`try ${++tried} with ${JSON.stringify(value)}`);
+      },
+      settings: { onPoison: 'dead-letter' },
+    });
+    await lab.send([{ key: 'k', n: 7, note: 'Ada "Countess" King' }]);
+    const [letter] = await untilLetters(lab, 1);
+    const told = (n: number) => `try ${n} with {"n":7,"note":"[redacted]"}`;
+    assert.equal(letter?.errorMessage, told(1));
+    assert.equal(letter.errorStack?.split('\n')[0], `NonRetryableError: ${told(1)}`);
+    await retry(lab, letter.id);
+    await waitUntil('the second try', async () => (await findDeadLetter(lab.pool, letter.id)).errorMessage !== told(1));
+    assert.equal((await findDeadLetter(lab.pool, letter.id)).errorMessage, told(2));
+  });
+
   test('releases its key if that is parked: all that waits is applied in order, and resolved', async () => {
     const broken = new Set([2]);
     const { lab } = await failed(broken, 'park');

@@ -18,7 +18,7 @@ import { LogReader, type LogRecord } from '../../src/kafka/log-reader.ts';
 import { type Cluster, openCluster } from '../../src/kafka/protocol.ts';
 import { releaseKey } from '../../src/ops/parked-keys.ts';
 import { createPool, type Pool, type Queryable } from '../../src/postgres/connection.ts';
-import { createDecoder, type ResolvingDecoder } from '../../src/registry/decoder.ts';
+import { createDecoder, type DiscreetDecoder } from '../../src/registry/decoder.ts';
 import { EventSchema } from '../../src/registry/event-schema.ts';
 import { createRegistryClient } from '../../src/registry/registry-client.ts';
 import { SchemaStore } from '../../src/registry/schema-store.ts';
@@ -33,7 +33,7 @@ const COUNTED_SCHEMA = JSON.stringify({
   name: COUNTED,
   fields: [
     { name: 'n', type: 'int' },
-    { name: 'note', type: 'string', default: '' },
+    { name: 'note', type: 'string', default: '', 'ferry.pii': true },
   ],
 });
 
@@ -60,7 +60,7 @@ export interface MemberOptions {
   readonly settings?: Partial<ConsumerSettings>;
   readonly registryUrl?: string;
   readonly registryTimeoutMs?: number;
-  readonly decoder?: ResolvingDecoder;
+  readonly decoder?: DiscreetDecoder;
   readonly pool?: Pool;
   readonly tracer?: Tracer;
   /** Told now and then how many events the member has taken up. */
@@ -366,7 +366,7 @@ interface Connected {
 }
 
 /** As a consumer has it, without a memory of schemas that another member met. */
-function createLabDecoder(url: string, timeoutMs = 5_000): ResolvingDecoder {
+function createLabDecoder(url: string, timeoutMs = 5_000): DiscreetDecoder {
   return createDecoder({ store: new SchemaStore(createRegistryClient({ url, timeoutMs })) });
 }
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { parseExactJson } from '../../../src/kernel/exact-json.ts';
-import { REDACTED, redact, unredact } from '../../../src/registry/redaction.ts';
+import { personalTexts, REDACTED, redact, redactText, unredact } from '../../../src/registry/redaction.ts';
 import { parseSchema } from '../../../src/registry/schema-tree.ts';
 
 const address = {
@@ -50,6 +50,19 @@ test('of what the schema does not know nothing is shown', () => {
     notes: REDACTED,
   });
   assert.equal(redact(schema, 'ada'), REDACTED);
+});
+
+test('a text that quotes a payload keeps what is not personal, and loses what is, also in JSON’s form and within longer ones', () => {
+  const personal = personalTexts(schema, {
+    ...{ id: 17n, email: 'ada@example.com', to: { street: 'Main "1"', country: 'DE' } },
+    ...{ others: [{ street: 'Main "1" A', country: 'FR' }, 'x'], notes: { a: 'fine' }, phone: 4930123n, age: 7n },
+  });
+  const quoting =
+    'order 17 of ada@example.com, +4930123: no way from Main "1" A (DE) to {"street":"Main \\"1\\""}, age 7, fine';
+  assert.equal(
+    redactText(quoting, personal),
+    'order 17 of [redacted], +[redacted]: no way from [redacted] (DE) to {"street":"[redacted]"}, age 7, fine',
+  );
 });
 
 test('no personal text comes through, whatever the payload looks like', () => {
