@@ -7,7 +7,7 @@ import type { OperatorAction } from '../saga/instance.ts';
 /** With what each does, in a few words. */
 export const OPERATOR_ACTIONS = {
   retry: 'Send the current step’s command again, with all its tries',
-  skip: 'Take the current step as settled and go on',
+  skip: 'Take the current step as settled and go on; one that may still happen is undone first',
   compensate: 'Undo the saga now, whatever the step in flight comes to',
   cancel: 'Undo the saga as soon as the step in flight is answered',
 } as const satisfies Record<OperatorAction, string>;

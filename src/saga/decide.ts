@@ -72,9 +72,7 @@ class Course {
     if (rule.outcome === 'done' && awaited) {
       this.#draft.merge(rule.merge?.(value, this.#draft.data));
       this.#draft.move(step, 'done');
-      this.#unstick();
-      this.#draft.solved();
-      this.#advance();
+      this.#goOn();
     } else if (rule.outcome === 'refused' && state === 'sent') {
       const reason = rule.reason(value);
       this.#draft.move(step, 'refused', reason);
@@ -89,7 +87,6 @@ class Course {
   #refused(step: AnyStep, reason: string): void {
     const problem: Problem = { code: 'SAGA_STEP_REFUSED', text: `${step.name}: ${reason}` };
     if (this.#steps.indexOf(step) <= this.#pivot) {
-      this.#unstick();
       this.#compensate(problem);
       return;
     }
@@ -97,20 +94,16 @@ class Course {
     this.#draft.stopTimer();
   }
 
-  /** A late `done` of a step that was given up: it is undone, unless the pivot may have been passed. */
+  /** A late `done` of a step that was given up: it is undone when its turn comes, unless the pivot may have been passed. */
   #happenedAfterAll(step: AnyStep): void {
-    const { state } = this.#draft.record(step);
     if (step.compensation === null || !this.#mayUndo()) {
       this.#draft.keep(step, 'late-reply');
-    } else if (state === 'skipped') {
-      this.#draft.keep(step, 'late-reply', 'it happened although it was skipped: it is undone');
-      this.#draft.sendUndoAside(step);
-    } else {
-      this.#draft.move(step, 'done', 'it happened after all: it is undone');
-      if (this.#draft.state !== 'compensated') return; // its turn comes: undoing always takes the last step first
-      this.#draft.to('compensating');
-      this.#undoNext();
+      return;
     }
+    this.#draft.move(step, 'unknown', 'it happened after all: it is undone');
+    if (!isEnded(this.#draft.state)) return;
+    this.#draft.to(this.#draft.state === 'completed' ? 'running' : 'compensating');
+    this.#goOn();
   }
 
   #answeredUndo(step: AnyStep, rule: AnyReplyRule, { value, attempt }: Reply): void {
@@ -119,8 +112,7 @@ class Course {
     if (rule.outcome === 'done' && awaited) {
       this.#draft.merge(rule.merge?.(value, this.#draft.data));
       this.#draft.move(step, 'undone');
-      if (this.#draft.state === 'compensation_failed') this.#draft.to('compensating');
-      this.#undoNext();
+      this.#goOn();
     } else if (rule.outcome === 'refused' && state === 'undoing' && attempt === undoAttempt) {
       const reason = rule.reason(value);
       if (this.#draft.tries >= step.retry.maxTries) this.#undoFailed(step, 'SAGA_STEP_REFUSED', reason);
@@ -162,7 +154,7 @@ class Course {
     if (action === 'retry') this.#retry(step);
     else if (action === 'skip') this.#skip(step);
     else {
-      if (this.#draft.state !== 'running') throw this.#conflict(action, `it is ${this.#draft.state}`);
+      if (this.#isCompensating()) throw this.#conflict(action, `it is ${this.#draft.state}`);
       if (!this.#mayUndo())
         throw this.#conflict(action, 'the pivot was sent, and what comes after it only goes forward');
       if (action === 'compensate') this.#giveUp(step, { code: 'SAGA_CANCELLED', text: reason });
@@ -176,26 +168,16 @@ class Course {
 
   #retry(step: AnyStep): void {
     const { state } = this.#draft.record(step);
-    this.#unstick();
-    if (this.#draft.state === 'compensation_failed') this.#draft.to('compensating');
+    this.#resume();
     this.#draft.keep(step, 'operator');
     this.#draft.send(step, state === 'sent' || state === 'refused' ? 'do' : 'undo', 'fresh');
   }
 
-  /** A step that was sent may still happen, so its undo goes out too: it leaves a tombstone that a late command meets. */
+  /** A step that was sent may still happen, so it is undone before the saga goes on: that leaves a tombstone which a late command meets. */
   #skip(step: AnyStep): void {
-    const { state } = this.#draft.record(step);
-    const forward = state === 'sent' || state === 'refused';
-    this.#draft.move(step, 'skipped');
-    if (!forward) {
-      if (this.#draft.state === 'compensation_failed') this.#draft.to('compensating');
-      this.#undoNext();
-      return;
-    }
-    if (state === 'sent' && step.compensation !== null) this.#draft.sendUndoAside(step);
-    this.#unstick();
-    this.#draft.solved();
-    this.#advance();
+    const mayHappen = this.#draft.record(step).state === 'sent' && step.compensation !== null;
+    this.#draft.move(step, mayHappen ? 'unknown' : 'skipped');
+    this.#goOn();
   }
 
   /** The step's outcome is unknown, and stays so: it is undone with the others. */
@@ -204,9 +186,26 @@ class Course {
     this.#compensate(problem);
   }
 
+  /** What was waited for is settled: the next step, forward or back. */
+  #goOn(): void {
+    this.#resume();
+    if (this.#isCompensating()) {
+      this.#undoNext();
+      return;
+    }
+    this.#draft.solved();
+    this.#advance();
+  }
+
+  /** Forward; a step that may have happened although it was skipped is undone before the next one is done. */
   #advance(): void {
     if (this.#draft.cancelling) {
       this.#compensate({ code: 'SAGA_CANCELLED', text: 'cancelled by an operator' });
+      return;
+    }
+    const leftOver = this.#steps.findLast((step) => this.#draft.record(step).state === 'unknown');
+    if (leftOver !== undefined) {
+      this.#draft.send(leftOver, 'undo', 'fresh');
       return;
     }
     const next = this.#steps.find((step) => this.#draft.record(step).state === 'pending');
@@ -220,6 +219,7 @@ class Course {
 
   #compensate(problem: Problem): void {
     if (!this.#mayUndo()) throw new Error('a saga was to be undone behind its pivot');
+    this.#resume();
     this.#draft.to('compensating', problem);
     this.#undoNext();
   }
@@ -238,12 +238,19 @@ class Course {
 
   #undoFailed(step: AnyStep, code: Problem['code'], why: string): void {
     this.#draft.move(step, 'undo_failed', why);
-    this.#draft.to('compensation_failed', { code, text: `${step.name}: ${why}` });
+    this.#draft.to(this.#isCompensating() ? 'compensation_failed' : 'stuck', { code, text: `${step.name}: ${why}` });
     this.#draft.stopTimer();
   }
 
-  #unstick(): void {
+  /** It waits for an operator no longer. */
+  #resume(): void {
     if (this.#draft.state === 'stuck') this.#draft.to('running');
+    else if (this.#draft.state === 'compensation_failed') this.#draft.to('compensating');
+  }
+
+  /** Of the whole saga; a skipped step is undone while the saga goes forward. */
+  #isCompensating(): boolean {
+    return this.#draft.state === 'compensating' || this.#draft.state === 'compensation_failed';
   }
 
   /** Whether it is certain that the pivot has not happened and will not. */

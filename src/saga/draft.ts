@@ -120,11 +120,6 @@ export class SagaDraft {
     this.#timer = step.timeoutMs + backoffMs(tries - 1, step.retry.baseMs, step.retry.maxMs);
   }
 
-  /** Sends the step's undo beside everything else; nobody waits for a reply. */
-  sendUndoAside(step: AnyStep): void {
-    this.#emit(step, 'undo', this.record(step).state);
-  }
-
   /** Nothing is waited for any more, but an operator. */
   stopTimer(): void {
     this.#timer = null;

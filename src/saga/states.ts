@@ -8,12 +8,15 @@ export const INSTANCE_TRANSITIONS = {
   running: ['compensating', 'completed', 'stuck'],
   /** Undoing, last step first, what was done or may have been. */
   compensating: ['compensated', 'compensation_failed'],
-  /** Past the point of no return, and a step was refused or does not answer: waits for an operator, or for the answer. */
+  /**
+   * A step past the point of no return was refused or does not answer, or a skipped one cannot be undone: waits for an operator, or for the
+   * answer.
+   */
   stuck: ['running'],
   /** An undo was refused or not answered, as often as it may be tried: waits for an operator, or for the answer. */
   compensation_failed: ['compensating'],
-  /** Every step is done, or was skipped by an operator. */
-  completed: [],
+  /** Every step is done, or was skipped by an operator. Without a pivot, a late reply may show that a skipped one happened. */
+  completed: ['running'],
   /** Everything that was done is undone. A reply that comes late may show that there was more. */
   compensated: ['compensating'],
 } as const satisfies Record<string, readonly string[]>;
@@ -25,16 +28,16 @@ export const STEP_TRANSITIONS = {
   sent: ['done', 'refused', 'unknown', 'skipped'],
   done: ['undoing'],
   /** The participant would not. Past the pivot an operator may try again. */
-  refused: ['done', 'sent', 'skipped'],
-  /** No reply came, as often as it was tried, or nobody waited for one: it may have happened. */
+  refused: ['done', 'sent', 'skipped', 'unknown'],
+  /** It may have happened: no reply came, nobody waited for one, or one came that says otherwise than before. It is to be undone. */
   unknown: ['undoing'],
   /** The compensation was sent; its reply is waited for. */
-  undoing: ['undone', 'undo_failed', 'skipped'],
-  /** Undone; a late reply may show that it happened only now. */
-  undone: ['done'],
-  undo_failed: ['undoing', 'undone', 'skipped'],
-  /** An operator took it as settled. */
-  skipped: [],
+  undoing: ['undone', 'undo_failed', 'skipped', 'unknown'],
+  /** Undone; a late reply may say that it happened. */
+  undone: ['unknown'],
+  undo_failed: ['undoing', 'undone', 'skipped', 'unknown'],
+  /** An operator took it as settled; a late reply may say that it happened. */
+  skipped: ['unknown'],
 } as const satisfies Record<string, readonly string[]>;
 
 export type InstanceState = keyof typeof INSTANCE_TRANSITIONS;

@@ -239,6 +239,33 @@ describe('participants with a database of their own', () => {
     await assertAllCounts();
   });
 
+  test('undo a step that was skipped while they were away, as often as it is asked, before the saga goes on', async () => {
+    await payment.kill();
+    const orderId = await placeOrder('TEA', 900);
+    const main = pools.of('main');
+    const started = () => findSagaOfKey(main, 'fulfilment', orderId);
+    const saga = (await waitUntil('the saga beginning', started, PATIENT)) ?? assert.fail();
+    const skipped = await call('POST', `/v1/ops/sagas/${saga.id}/skip`, { reason: 'payment is away for long' });
+    assert.deepEqual([skipped.body.state, skipped.body.step], ['running', 'payment'], JSON.stringify(skipped.body));
+    const timeOut = async () => {
+      await main.query('update ferry.saga set due_at = now() where id = $1 and tries = 1', [saga.id]);
+      return (await started())?.tries === 2;
+    };
+    await waitUntil('the undo being asked for again', timeOut, PATIENT);
+    payment.start();
+    await waitUntil('the saga ending', async () => (await started())?.state === 'compensated', PATIENT);
+    const { rows } = await main.query<{ step: string; sent: string }>(
+      `select step, string_agg(purpose || ' ' || attempt, ', ' order by id) as sent from ferry.saga_history
+       where saga_id = $1 and cause in ('command', 'timeout') and purpose is not null group by step order by min(id)`,
+      [saga.id],
+    );
+    assert.deepEqual(
+      rows.map(({ step, sent }) => `${step}: ${sent}`),
+      ['payment: do 1, undo 1, undo 2', 'inventory: do 1', 'order: undo 1'],
+    );
+    await assertAllCounts();
+  });
+
   test('have a relay that is shown and reset by itself', async () => {
     const status = JSON.parse(ferry('status', '--json').stdout);
     assert.deepEqual(Object.keys(status.databases), ['payment', 'inventory', 'shipping']);

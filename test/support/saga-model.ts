@@ -122,6 +122,11 @@ export class ModelParticipants {
     return reply;
   }
 
+  /** What an operator sees to before he skips an undo. */
+  undoByHand(sagaId: string, step: TripStep): void {
+    Object.assign(this.#deed(sagaId, step), { cancelled: true, held: 0 });
+  }
+
   #deed(sagaId: string, step: string): Deed {
     const key = `${sagaId} ${step}`;
     const known = this.#deeds.get(key) ?? { first: null, held: 0, cancelled: false };

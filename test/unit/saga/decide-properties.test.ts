@@ -34,6 +34,7 @@ const EVENTS = [
   'timer',
   'repeat-command',
   'repeat-reply',
+  'lose-command',
   'lose-reply',
   'crash',
 ] as const;
@@ -75,17 +76,18 @@ class World {
     this.input({ kind: 'start' });
   }
 
-  happen({ what, pick, mood }: Happening, undoMayRefuse: boolean): void {
+  happen({ what, pick, mood }: Happening): void {
     const command = this.#commands[pick % Math.max(1, this.#commands.length)];
     const reply = this.#replies[pick % Math.max(1, this.#replies.length)];
     const without = <T>(items: readonly T[], item: T) => items.filter((other) => other !== item);
     if ((what === 'command' || what === 'repeat-command') && command !== undefined) {
-      const agreeable = command.purpose === 'undo' && mood === 'refuse' && !undoMayRefuse ? 'agree' : mood;
-      const answered = this.#participate(command, agreeable);
+      const answered = this.#participate(command, mood);
       if (answered && what === 'command') this.#commands = without(this.#commands, command);
     } else if ((what === 'reply' || what === 'repeat-reply') && reply !== undefined) {
       if (what === 'reply') this.#replies = without(this.#replies, reply);
       this.input(reply);
+    } else if (what === 'lose-command' && command !== undefined) {
+      this.#commands = without(this.#commands, command); // dead-lettered at its participant
     } else if (what === 'lose-reply' && reply !== undefined) {
       this.#replies = without(this.#replies, reply);
     } else if (what === 'crash' && reply !== undefined) {
@@ -102,8 +104,8 @@ class World {
     for (let round = 0; round < 1_000; round++) {
       const [command] = this.#commands;
       const [reply] = this.#replies;
-      if (command !== undefined) this.happen({ what: 'command', pick: 0, mood: 'agree' }, false);
-      else if (reply !== undefined) this.happen({ what: 'reply', pick: 0, mood: 'agree' }, false);
+      if (command !== undefined) this.happen({ what: 'command', pick: 0, mood: 'agree' });
+      else if (reply !== undefined) this.happen({ what: 'reply', pick: 0, mood: 'agree' });
       else if (isEnded(this.instance.state)) return;
       else if (typeof this.#timer === 'number') this.input({ kind: 'timer', lateMs: 0 });
       else this.#operate('retry');
@@ -131,9 +133,8 @@ class World {
     }
   }
 
-  /** Undoing begins with a step when every later one is undone; a skipped one's undo goes out beside the others. */
+  /** Undoing begins with a step when every later one is undone. */
   #checkReverse(step: TripStep): void {
-    if (this.instance.steps.get(step)?.state === 'skipped') return;
     const later = TRIP_STEPS.slice(TRIP_STEPS.indexOf(step) + 1).map((name) => this.instance.steps.get(name)?.state);
     const left = later.filter((state) => state === 'done' || state === 'unknown' || state === 'undoing');
     assert.deepEqual(left, [], `${step} is undone before a later step`);
@@ -149,9 +150,12 @@ class World {
 
   #operate(action: OperatorAction): void {
     const { step } = this.instance;
+    const before = step === null ? undefined : this.instance.steps.get(step)?.state;
     try {
       this.input({ kind: 'operator', action, actor: 'ada', reason: 'because' });
-      if (action === 'skip' && step !== null) this.skipped.add(step as TripStep);
+      if (action !== 'skip' || step === null) return;
+      this.skipped.add(step as TripStep);
+      if (before === 'undoing' || before === 'undo_failed') this.participants.undoByHand(ID, step as TripStep);
     } catch (error) {
       if (!(error instanceof FerryError) || error.code !== 'CONFLICT') throw error;
     }
@@ -192,9 +196,9 @@ const happenings = (operators: readonly OperatorAction[]) =>
     { maxLength: 150, size: 'max' },
   );
 
-function live(course: readonly Happening[], undoMayRefuse: boolean): World {
+function live(course: readonly Happening[]): World {
   const world = new World();
-  for (const happening of course) world.happen(happening, undoMayRefuse);
+  for (const happening of course) world.happen(happening);
   world.settle();
   checkHistory(world.history);
   checkBalance(world);
@@ -205,7 +209,7 @@ test('it ends done or undone, whatever fails; operators retry, compensate and ca
   const met = { completed: 0, compensated: 0, stuck: 0, compensation_failed: 0, late: 0 };
   fc.assert(
     fc.property(happenings(['retry', 'compensate', 'cancel']), (course) => {
-      const { instance, history } = live(course, true);
+      const { instance, history } = live(course);
       if (instance.state === 'completed' || instance.state === 'compensated') met[instance.state]++;
       for (const state of ['stuck', 'compensation_failed'] as const) {
         if (history.some(({ to }) => to === state)) met[state]++;
@@ -221,7 +225,7 @@ test('a step that an operator skips leaves nothing behind either, unless it lies
   let skips = 0;
   fc.assert(
     fc.property(happenings(['retry', 'skip', 'compensate', 'cancel']), (course) => {
-      skips += live(course, false).skipped.size;
+      skips += live(course).skipped.size;
     }),
     { numRuns: 3_000 },
   );

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SAGA_HEADER } from '../../../src/events/saga-headers.ts';
 import { decide } from '../../../src/saga/decide.ts';
+import type { Saga } from '../../../src/saga/definition.ts';
 import type {
   Decision,
   OperatorAction,
@@ -21,9 +22,11 @@ class Trip {
   instance: SagaInstance;
   last: Decision;
   timer: Timer = null;
+  readonly #saga: Saga;
   #ids = 0;
 
-  constructor() {
+  constructor(saga: Saga = SAGA) {
+    this.#saga = saga;
     this.instance = {
       id: '019b7c5e-8c00-7000-8000-00000000a001',
       name: 'trip',
@@ -42,8 +45,8 @@ class Trip {
   }
 
   /** As far as `step`, whose command is sent and not answered. */
-  static at(step: TripStep): Trip {
-    const trip = new Trip();
+  static at(step: TripStep, saga: Saga = SAGA): Trip {
+    const trip = new Trip(saga);
     while (trip.instance.step !== step) trip.done(trip.instance.step as TripStep);
     return trip;
   }
@@ -61,7 +64,7 @@ class Trip {
   }
 
   #decided(input: SagaInput): Decision {
-    const decision = decide(SAGA, this.instance, input, () => eventId(++this.#ids));
+    const decision = decide(this.#saga, this.instance, input, () => eventId(++this.#ids));
     assert.ok(decision !== null);
     this.last = decision;
     this.instance = decision.instance;
@@ -72,6 +75,8 @@ class Trip {
   get sent(): string[] {
     return this.last.commands.map(nameOf);
   }
+
+  stateOf = (step: TripStep) => this.instance.steps.get(step)?.state;
 
   get step(): string {
     const { state, step } = this.instance;
@@ -267,20 +272,118 @@ describe('what turns out late to have happened', () => {
     assert.deepEqual(trip.sent, ['undo inventory 1']);
   });
 
-  test('is undone aside, if it was skipped', () => {
+  test('is undone again before the saga goes on, if it was skipped', () => {
     const trip = Trip.at('payment');
     trip.operate('skip');
-    assert.deepEqual(trip.sent, ['undo payment 1', 'do inventory 1']);
+    trip.undone('payment');
     trip.done('payment');
-    assert.deepEqual([trip.step, trip.sent], ['running inventory: sent', ['undo payment 2']]);
+    trip.done('payment');
+    assert.deepEqual([trip.step, trip.sent], ['running inventory: sent', []]);
+    trip.done('inventory');
+    assert.deepEqual([trip.step, trip.sent], ['running payment: undoing', ['undo payment 2']]);
+    trip.undone('payment', 2);
+    assert.deepEqual([trip.step, trip.sent], ['running shipping: sent', ['do shipping 1']]);
+  });
+
+  test('is undone with the others, if it was skipped and the saga turns back', () => {
+    const trip = Trip.at('payment');
+    for (let skips = 0; skips < 2; skips++) trip.operate('skip');
+    trip.done('payment');
+    trip.refused('inventory');
+    assert.deepEqual([trip.step, trip.sent], ['compensating payment: undoing', ['undo payment 2']]);
+  });
+
+  test('opens a saga without a pivot again that was completed with it skipped', () => {
+    const trip = Trip.at('inventory', { ...SAGA, steps: SAGA.steps.slice(0, 3) });
+    for (let skips = 0; skips < 2; skips++) trip.operate('skip');
+    assert.equal(trip.step, 'completed');
+    trip.done('inventory');
+    assert.deepEqual([trip.step, trip.sent], ['running inventory: undoing', ['undo inventory 2']]);
+    trip.undone('inventory', 2);
+    assert.deepEqual([trip.step, trip.timer], ['completed', null]);
   });
 
   test('stays, behind the pivot', () => {
     const trip = Trip.at('payment');
     trip.operate('skip');
+    trip.undone('payment');
     for (const step of ['inventory', 'shipping'] as const) trip.done(step);
     trip.done('payment');
     assert.deepEqual([trip.step, trip.sent], ['running handover: sent', []]);
+  });
+});
+
+describe('a step that is skipped with its outcome unknown', () => {
+  const skipped = () => {
+    const trip = Trip.at('inventory');
+    trip.operate('skip');
+    return trip;
+  };
+
+  test('is undone first, and the saga goes on with the answer', () => {
+    const trip = skipped();
+    assert.deepEqual([trip.step, trip.sent], ['running inventory: undoing', ['undo inventory 1']]);
+    assert.ok(typeof trip.timer === 'number' && trip.timer > 1_000);
+    trip.done('inventory');
+    assert.deepEqual([trip.step, trip.sent], ['running inventory: undoing', []]);
+    trip.undone('inventory');
+    assert.deepEqual([trip.step, trip.sent], ['running shipping: sent', ['do shipping 1']]);
+    assert.equal(trip.stateOf('inventory'), 'undone');
+  });
+
+  test('is not undone a second time when the saga turns back later', () => {
+    const trip = skipped();
+    trip.undone('inventory');
+    trip.refused('shipping');
+    assert.deepEqual([trip.step, trip.sent], ['compensating payment: undoing', ['undo payment 1']]);
+  });
+
+  test('is asked again while there is no answer, and then waits for an operator; a late answer helps all the same', () => {
+    const trip = skipped();
+    trip.expire();
+    assert.deepEqual([trip.step, trip.sent], ['running inventory: undoing', ['undo inventory 2']]);
+    trip.expire();
+    assert.deepEqual([trip.step, trip.timer], ['stuck inventory: undo_failed', null]);
+    assert.deepEqual(trip.instance.problem, { code: 'SAGA_STEP_UNANSWERED', text: 'inventory: no answer to 2 tries' });
+    trip.undone('inventory', 1);
+    assert.deepEqual(
+      [trip.step, trip.sent, trip.instance.problem],
+      ['running shipping: sent', ['do shipping 1'], null],
+    );
+  });
+
+  const refused = () => {
+    const trip = skipped();
+    trip.expire();
+    trip.undoRefused('inventory', 2);
+    assert.deepEqual([trip.step, trip.timer], ['stuck inventory: undo_failed', null]);
+    assert.deepEqual(trip.instance.problem, { code: 'SAGA_STEP_REFUSED', text: 'inventory: no' });
+    return trip;
+  };
+
+  test('and whose undo is refused: retry asks again with all tries, a second skip takes the undo as settled too', () => {
+    const retried = refused();
+    retried.operate('retry');
+    assert.deepEqual([retried.step, retried.sent], ['running inventory: undoing', ['undo inventory 3']]);
+    const settled = refused();
+    settled.operate('skip');
+    assert.deepEqual([settled.step, settled.sent], ['running shipping: sent', ['do shipping 1']]);
+    assert.deepEqual([settled.stateOf('inventory'), settled.instance.problem], ['skipped', null]);
+  });
+
+  test('is undone with the others if the saga is to be undone after all, while it waits or is stuck', () => {
+    for (const trip of [skipped(), refused()]) {
+      trip.operate('compensate');
+      assert.match(trip.step, /^compensating inventory: undoing$/);
+      assert.match(trip.sent.join(), /^undo inventory \d$/);
+      trip.undone('inventory', 2);
+      assert.deepEqual(trip.sent, ['undo payment 1']);
+    }
+    const cancelled = skipped();
+    cancelled.operate('cancel');
+    assert.deepEqual(cancelled.sent, []);
+    cancelled.undone('inventory');
+    assert.deepEqual([cancelled.step, cancelled.sent], ['compensating payment: undoing', ['undo payment 1']]);
   });
 });
 
