@@ -38,7 +38,7 @@ export class Assignment {
     for (const record of records) {
       this.#tracker(record).add(record.offset);
       const bytes = (record.key?.length ?? 0) + (record.value?.length ?? 0) + RECORD_OVERHEAD_BYTES;
-      this.scheduler.push(keyId(record), queuedRecord(record, bytes));
+      this.scheduler.push(queuedRecord(record, bytes));
     }
   }
 
@@ -48,7 +48,7 @@ export class Assignment {
     for (const queued of work.records) {
       if (!open.has(queued)) this.#tracker(queued.record).finish(queued.record.offset);
     }
-    this.scheduler.putBack(work, undone, ({ record }) => keyId(record));
+    this.scheduler.finish(work, undone);
   }
 
   hasRoom({ maxEvents, maxBytes }: QueueLimits): boolean {
@@ -77,10 +77,3 @@ export class Assignment {
 
 /** What a record takes in memory beside key and value: its headers and objects, roughly. */
 const RECORD_OVERHEAD_BYTES = 1_024;
-
-/** In whose order a record stands; one without a key stands alone. */
-export function keyId(record: Pick<LogRecord, 'topic' | 'key'> | LogRecord): string {
-  const { topic, key } = record;
-  if (key !== null) return `${topic} ${key.toString('latin1')}`;
-  return 'offset' in record ? `${topic}/${record.partition}/${record.offset}` : `${topic}/`;
-}

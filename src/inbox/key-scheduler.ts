@@ -7,6 +7,8 @@ import type { LogRecord } from '../kafka/log-reader.ts';
 /** A record that is to be worked on. */
 export interface QueuedRecord {
   readonly record: LogRecord;
+  /** In whose order it stands (`keyId`). */
+  readonly keyId: string;
   readonly bytes: number;
   /** Failed tries so far. */
   failures: number;
@@ -20,11 +22,18 @@ export interface QueuedRecord {
 
 /** A record that nobody has tried yet. */
 export function queuedRecord(record: LogRecord, bytes: number): QueuedRecord {
-  return { record, bytes, failures: 0, firstFailedAtMs: 0, suspect: false, lostConnections: 0 };
+  return { record, keyId: keyId(record), bytes, failures: 0, firstFailedAtMs: 0, suspect: false, lostConnections: 0 };
+}
+
+/** In whose order a record stands, unique in the consumer; one without a key stands alone. */
+export function keyId(record: Pick<LogRecord, 'topic' | 'key'> | LogRecord): string {
+  const { topic, key } = record;
+  if (key !== null) return `${topic} ${key.toString('latin1')}`;
+  return 'offset' in record ? `${topic}/${record.partition}/${record.offset}` : `${topic}/`;
 }
 
 export interface KeyQueue {
-  /** Unique in the consumer: topic and key, or topic, partition and offset of a record without a key. */
+  /** The `keyId` of its records. */
   readonly id: string;
   records: QueuedRecord[];
   /** Taken by a worker. */
@@ -68,12 +77,12 @@ export class KeyScheduler {
     return this.#bytes;
   }
 
-  push(id: string, record: QueuedRecord): void {
-    const queue = this.#queue(id);
+  push(record: QueuedRecord): void {
+    const queue = this.#queue(record.keyId);
     queue.records.push(record);
     this.#records += 1;
     this.#bytes += record.bytes;
-    if (!queue.taken) this.#waiting.set(id, queue);
+    if (!queue.taken) this.#waiting.set(queue.id, queue);
   }
 
   #queue(id: string): KeyQueue {
@@ -85,7 +94,7 @@ export class KeyScheduler {
     return queue;
   }
 
-  /** Takes what may be worked on at `nowMs`; null if there is nothing. Give it back with `finish` or `putBack`. */
+  /** Takes what may be worked on at `nowMs`; null if there is nothing. Give it back with `finish`. */
   take(nowMs: number, limits: TakeLimits): Work | null {
     for (const queue of this.#waiting.values()) {
       if (!isReady(queue, nowMs)) continue;
@@ -119,17 +128,11 @@ export class KeyScheduler {
     return { kind, records, queues: chosen.map(([queue]) => queue) };
   }
 
-  /** The work is done. */
-  finish(work: Work): void {
-    for (const record of work.records) this.#forget(record);
-    for (const queue of work.queues) this.#release(queue);
-  }
-
-  /** What of the work is not done comes back, to the front of its keys and in its order; the rest is done. `idOf` names a record's key. */
-  putBack(work: Work, undone: readonly QueuedRecord[], idOf: (record: QueuedRecord) => string): void {
+  /** The work is done but for `undone`, which comes back to the front of its keys, in its order. */
+  finish(work: Work, undone: readonly QueuedRecord[] = []): void {
     const back = new Set(undone);
     for (const record of work.records) if (!back.has(record)) this.#forget(record);
-    const byKey = Map.groupBy(undone, idOf);
+    const byKey = Map.groupBy(undone, ({ keyId: id }) => id);
     for (const queue of work.queues) {
       queue.records.unshift(...(byKey.get(queue.id) ?? []));
       this.#release(queue);

@@ -1,7 +1,7 @@
 /** Events that fail by themselves within a batch: those of other keys are committed without them, those behind them of their own key are not. */
-import { keyId } from './assignment.ts';
 import type { ConsumedEvent } from './consumed-event.ts';
 import { classify, type Failure } from './failure.ts';
+import { keyId } from './key-scheduler.ts';
 
 interface Keyed {
   readonly event: ConsumedEvent;

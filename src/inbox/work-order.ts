@@ -1,13 +1,12 @@
 /** The order of a key within a piece of work: what is undone comes again, and nothing that stands behind it may be done before. */
-import { keyId } from './assignment.ts';
 import type { KeyQueue, QueuedRecord, Work } from './key-scheduler.ts';
 import type { PoisonRecord } from './poison.ts';
 
 /** The queue of a record of this work. */
 export function queuesById({ queues }: Work): (queued: QueuedRecord) => KeyQueue {
   const byId = new Map(queues.map((queue) => [queue.id, queue]));
-  return ({ record }) => {
-    const queue = byId.get(keyId(record));
+  return ({ keyId }) => {
+    const queue = byId.get(keyId);
     if (queue === undefined) throw new Error('a record is not of the work that it came with');
     return queue;
   };
@@ -15,8 +14,7 @@ export function queuesById({ queues }: Work): (queued: QueuedRecord) => KeyQueue
 
 /** Whether another record of its key comes before it. */
 export function standsBehind(queued: QueuedRecord, records: readonly QueuedRecord[]): boolean {
-  const id = keyId(queued.record);
-  return records.slice(0, records.indexOf(queued)).some(({ record }) => keyId(record) === id);
+  return records.slice(0, records.indexOf(queued)).some(({ keyId }) => keyId === queued.keyId);
 }
 
 /**
@@ -32,11 +30,10 @@ export function withoutOvertaking(
   const open = new Set(undone);
   const openKeys = new Set<string>();
   return records.flatMap((queued) => {
-    const id = keyId(queued.record);
-    if (open.has(queued)) openKeys.add(id);
+    if (open.has(queued)) openKeys.add(queued.keyId);
     const item = poison.get(queued);
     if (item === undefined) return [];
-    if (!openKeys.has(id)) return [item];
+    if (!openKeys.has(queued.keyId)) return [item];
     undone.push(queued);
     return [];
   });

@@ -1,8 +1,9 @@
 /** What a member has from one rebalance to the next: which offsets may be committed, and whether there is room for more. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Assignment, keyId } from '../../../src/inbox/assignment.ts';
+import { Assignment } from '../../../src/inbox/assignment.ts';
 import type { Work } from '../../../src/inbox/key-scheduler.ts';
+import { keyId } from '../../../src/inbox/key-scheduler.ts';
 import type { LogRecord } from '../../../src/kafka/log-reader.ts';
 
 const ROOMY = { maxEvents: 1_000_000, maxBytes: 1_000_000_000 };

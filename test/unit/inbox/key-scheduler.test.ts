@@ -9,16 +9,15 @@ const LIMITS = { maxRecords: 100, maxBytes: 1_000_000, aloneAllowed: true };
 /** The `n`th record of all; its key is its id in the scheduler. */
 function record(key: string, n: number, bytes = 10): QueuedRecord {
   const place = { topic: 't', partition: 0, offset: BigInt(n), timestampMs: 0 };
-  return queuedRecord({ ...place, key: Buffer.from(key), value: null, headers: {} }, bytes);
+  return { ...queuedRecord({ ...place, key: Buffer.from(key), value: null, headers: {} }, bytes), keyId: key };
 }
 
-const keyOf = ({ record: { key } }: QueuedRecord) => String(key);
 const numbers = (records: readonly QueuedRecord[] = []) => records.map(({ record: { offset } }) => Number(offset));
 
 function scheduler(...keys: string[]): { scheduler: KeyScheduler; records: QueuedRecord[] } {
   const scheduler = new KeyScheduler();
   const records = keys.map((key, n) => record(key, n));
-  for (const queued of records) scheduler.push(keyOf(queued), queued);
+  for (const queued of records) scheduler.push(queued);
   return { scheduler, records };
 }
 
@@ -32,7 +31,7 @@ function taken(from: KeyScheduler, limits: Partial<typeof LIMITS> = {}, nowMs = 
 }
 
 const backTo = (to: KeyScheduler, work: Work, undone: readonly QueuedRecord[] = work.records) =>
-  to.putBack(work, undone, keyOf);
+  to.finish(work, undone);
 
 describe('the key scheduler', () => {
   test('gives a batch of many keys, within its limits, and the longest waiting first', () => {
@@ -47,7 +46,7 @@ describe('the key scheduler', () => {
 
   test('takes a record that is larger than the limit by itself', () => {
     const keys = new KeyScheduler();
-    for (const [n, bytes] of [5, 5, 50, 5].entries()) keys.push(`k${n}`, record(`k${n}`, n, bytes));
+    for (const [n, bytes] of [5, 5, 50, 5].entries()) keys.push(record(`k${n}`, n, bytes));
     const sizes = [1, 2, 3].map(() => numbers(taken(keys, { maxBytes: 20 }).records));
     assert.deepEqual(sizes, [[0, 1], [2], [3]]);
   });
@@ -92,7 +91,7 @@ describe('the key scheduler', () => {
     const parked = taken(keys);
     assert.deepEqual([parked.kind, numbers(parked.records)], ['parked', [0, 1]]);
     keys.finish(parked);
-    keys.push('a', record('a', 9));
+    keys.push(record('a', 9));
     assert.equal(taken(keys, { maxRecords: 1 }).kind, 'batch'); // b comes first
     assert.equal(taken(keys).kind, 'parked');
     keys.letGo('a');
@@ -104,7 +103,7 @@ describe('the key scheduler', () => {
     for (const queue of work.queues) queue.parkedBehind = 'an event';
     keys.finish(work);
     keys.hold('a');
-    keys.push('a', record('a', 1));
+    keys.push(record('a', 1));
     assert.equal(take(keys), null);
     keys.letGo('a');
     assert.equal(taken(keys).kind, 'batch');
@@ -124,7 +123,7 @@ describe('the key scheduler', () => {
   test('a key may be held before it has events', () => {
     const keys = new KeyScheduler();
     keys.hold('a');
-    keys.push('a', record('a', 0));
+    keys.push(record('a', 0));
     assert.equal(take(keys), null);
     keys.letGo('a');
     assert.deepEqual(numbers(taken(keys).records), [0]);
@@ -219,7 +218,7 @@ class Model {
   #push(key: string, bytes: number): void {
     const queued = record(key, this.pushed++, bytes);
     this.left.get(key)?.push(queued);
-    this.keys.push(key, queued);
+    this.keys.push(queued);
   }
 
   take(limits: { maxRecords: number; maxBytes: number; aloneAllowed: boolean }): Work | null {
@@ -248,7 +247,7 @@ class Model {
     assert.ok(records.length === 1 || bytes <= limits.maxBytes);
     for (const { id, parkedBehind } of queues) {
       assert.ok(this.#isFree(id), `${id} was not to be had`);
-      const own = records.filter((queued) => keyOf(queued) === id);
+      const own = records.filter(({ keyId }) => keyId === id);
       assert.deepEqual(own, this.left.get(id)?.slice(0, own.length), 'not the next of the key');
       assert.equal(kind === 'parked', parkedBehind !== null);
     }
@@ -264,10 +263,10 @@ class Model {
   #end({ which, done, suspect, park, delayMs }: Extract<Command, { kind: 'end' }>): void {
     const [work] = this.works.splice(which % Math.max(1, this.works.length), 1);
     if (work === undefined) return;
-    const undone = work.queues.flatMap(({ id }) => work.records.filter((queued) => keyOf(queued) === id).slice(done));
+    const undone = work.queues.flatMap(({ id }) => work.records.filter(({ keyId }) => keyId === id).slice(done));
     for (const queued of undone.slice(0, 1)) queued.suspect = suspect;
     for (const queue of work.queues) {
-      const own = work.records.filter((queued) => keyOf(queued) === queue.id);
+      const own = work.records.filter(({ keyId }) => keyId === queue.id);
       this.left.get(queue.id)?.splice(0, Math.min(done, own.length));
       this.done += Math.min(done, own.length);
       if (park) queue.parkedBehind = 'an event';
@@ -275,8 +274,7 @@ class Model {
       queue.notBeforeMs = this.nowMs + delayMs;
       this.dueMs.set(queue.id, queue.notBeforeMs);
     }
-    if (undone.length === 0) this.keys.finish(work);
-    else this.keys.putBack(work, undone, keyOf);
+    this.keys.finish(work, undone);
   }
 
   #assertCounts(): void {
