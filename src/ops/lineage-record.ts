@@ -1,6 +1,7 @@
 /** An event's record, as far as its headers tell: where it stands, from which transaction, by which schema. */
 import { HEADER } from '../events/record.ts';
 import type { LogRecord } from '../kafka/log-reader.ts';
+import { utcTimeOf } from '../kernel/utc-time.ts';
 
 export interface RecordPlace {
   readonly topic: string;
@@ -30,7 +31,7 @@ export async function describePlace(record: LogRecord, versionOf: VersionOf): Pr
   const { topic, partition, offset, timestampMs, headers } = record;
   const seq = headers[HEADER.seq];
   return {
-    ...{ topic, partition, offset: String(offset), publishedAt: new Date(timestampMs).toISOString() },
+    ...{ topic, partition, offset: String(offset), publishedAt: utcTimeOf(timestampMs) },
     commitLsn: headers[HEADER.lsn] ?? null,
     seq: seq === undefined ? null : Number(seq),
     schema: await schemaOf(headers[HEADER.dataSchema], versionOf),
