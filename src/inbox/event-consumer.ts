@@ -150,7 +150,7 @@ export class EventConsumer implements RecordIntake {
     const poison = new PoisonDesk({ pool, group, policy, deadLetters, decoder, horizon, metrics, failPoint });
     this.#deadLetters = deadLetters;
     this.#processor = new Processor({ group, handlers, decoder, applier, poison, horizon, retry, logger, metrics });
-    const setAside = new SetAsideEvents({ handlers, decoder, applier, retry });
+    const setAside = new SetAsideEvents({ pool, group, handlers, decoder, applier, retry });
     this.#releaser = new Releaser({ pool, group, setAside, deadLetters, logger, failPoint });
     this.#retrier = new Retrier({ pool, group, setAside, deadLetters, logger, failPoint });
     const { topicSettings } = options;

@@ -18,7 +18,6 @@ import {
   type ReleasedKey,
   unpark,
 } from './inbox-store.ts';
-import { patchedValue } from './retry-store.ts';
 import type { Obstacle, SetAsideEvents } from './set-aside-events.ts';
 
 export interface ReleaserOptions {
@@ -94,9 +93,7 @@ export class Releaser {
     const state = await inboxState(pool, group, entry);
     if (state === 'forgotten') await this.#reportForgotten(record, entry);
     if (state !== 'parked') return null;
-    if (record === null) return { kind: 'failed', code: 'NOT_FOUND', message: 'the record is gone from its topic' };
-    const value = (await patchedValue(pool, group, entry.id)) ?? record.value;
-    const end = await setAside.apply({ ...record, value }, (tx) => claimParked(tx, group, entry), signal);
+    const end = await setAside.apply(entry, record, (tx) => claimParked(tx, group, entry), signal);
     return end.kind === 'failed' || end.kind === 'away' ? end : null; // what no handler wants any more holds up nobody
   }
 

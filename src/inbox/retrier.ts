@@ -9,7 +9,7 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { DeadLetters } from './dead-letters.ts';
 import { TOO_OLD } from './horizon.ts';
 import { claimParked, inboxState, parkedAmong } from './inbox-store.ts';
-import { claimDeadLettered, endRetry, patchedValue, type RetryOutcome, type RetryRequest } from './retry-store.ts';
+import { claimDeadLettered, endRetry, type RetryOutcome, type RetryRequest } from './retry-store.ts';
 import type { SetAsideEvents } from './set-aside-events.ts';
 
 export interface RetrierOptions {
@@ -44,20 +44,19 @@ export class Retrier {
 
   /** Null: nothing is said about it yet. */
   async #attempt(request: RetryRequest, signal: AbortSignal): Promise<RetryOutcome | null> {
-    const { pool, group, setAside, failPoint } = this.#options;
-    const { entry, id } = request;
+    const { pool, group, setAside, deadLetters, failPoint } = this.#options;
+    const { entry, id, record } = request;
     const state = await inboxState(pool, group, entry);
     if (state === 'applied' || state === 'discarded') return { outcome: state };
     if (state === 'forgotten') return { outcome: 'failed', code: TOO_OLD.code, message: TOO_OLD.message };
-    if (state === 'parked' && (await this.#isKeyParked(request.record))) {
+    if (state === 'parked' && (await this.#isKeyParked(record))) {
       // its key's release applies it, in its order
       return { outcome: 'failed', code: 'KEY_PARKED', message: 'the key was parked meanwhile: retry it once more' };
     }
     const claimIt = state === 'parked' ? claimParked : claimDeadLettered;
-    const record = await this.#recordOf(request);
-    if (record === null) return { outcome: 'failed', code: 'NOT_FOUND', message: 'the record is gone from its topic' };
     const end = await setAside.apply(
-      record,
+      entry,
+      request.carried ? record : await deadLetters.originalOf(record),
       async (tx) => {
         const claimed = await claimIt(tx, group, entry);
         if (claimed) await endRetry(tx, id, { outcome: 'applied' });
@@ -84,12 +83,5 @@ export class Retrier {
   async #isKeyParked({ topic, key }: LogRecord): Promise<boolean> {
     const { pool, group } = this.#options;
     return key !== null && (await parkedAmong(pool, group, [{ topic, key }])).length > 0;
-  }
-
-  async #recordOf({ record, carried, entry }: RetryRequest): Promise<LogRecord | null> {
-    const { pool, group, deadLetters } = this.#options;
-    const original = carried ? record : await deadLetters.originalOf(record);
-    const patched = await patchedValue(pool, group, entry.id);
-    return patched === null ? original : { ...(original ?? record), value: patched };
   }
 }
