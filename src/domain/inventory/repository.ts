@@ -135,17 +135,6 @@ export async function moveStockBy(
   );
 }
 
-/** The database's clock, and what it will show in `laterMs`: RFC 3339 in UTC with microseconds. */
-export async function readClock(db: Queryable, laterMs: number): Promise<{ now: string; later: string }> {
-  const { rows } = await db.query<{ now: string; later: string }>(
-    `select now, now + $1::double precision * interval '1 millisecond' as later
-     from (select clock_timestamp() as now offset 0) as clock`,
-    [laterMs],
-  );
-  if (rows[0] === undefined) throw new Error('the database has no clock');
-  return rows[0];
-}
-
 /** Goods that come in; a new article is made. */
 export async function receiveStock(tx: Queryable, lines: readonly StockLine[]): Promise<void> {
   await tx.query(

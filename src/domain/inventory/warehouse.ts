@@ -3,6 +3,7 @@
  * and written back together. Everybody wants the same articles, so the next batch waits for this one: what counts is how often it has to
  * speak to the database.
  */
+import { readClock } from '../../postgres/clock.ts';
 import type { Queryable } from '../../postgres/connection.ts';
 import {
   insertLines,
@@ -11,7 +12,6 @@ import {
   lockStock,
   MOVES,
   moveStockBy,
-  readClock,
   type StockMove,
   writeReservations,
 } from './repository.ts';

@@ -49,7 +49,6 @@ export async function capturePayment(
     case 'failed':
       return { kind: 'failed', reason: payment.failure ?? 'CANCELLED', payment, duplicate: true };
     case 'pending':
-    case 'authorised':
       return charge(book, provider, payment, options);
   }
 }
@@ -71,9 +70,7 @@ async function charge(
     const kept = book.keep(failed(payment, refusal));
     return { kind: 'failed', reason: refusal, payment: kept, duplicate: false };
   }
-  const authorised = payment.status === 'pending' ? moved(payment, 'authorised') : payment;
-  const captured = book.keep(moved(authorised, 'captured'), 'capture');
-  return { kind: 'captured', payment: captured, duplicate: false };
+  return { kind: 'captured', payment: book.keep(moved(payment, 'captured'), 'capture'), duplicate: false };
 }
 
 /** Null if the money is ours. */
@@ -110,8 +107,7 @@ export async function refundPayment(
       return { payment, refunded: payment.amount, duplicate: true };
     case 'failed':
       return { payment, refunded: NO_AMOUNT, duplicate: true };
-    case 'pending':
-    case 'authorised': {
+    case 'pending': {
       // Taken all the same if the transaction that took it was lost: the ledger has not seen it.
       const refunded = await provider.cancel(payment.idempotencyKey);
       return { payment: book.keep(failed(payment, 'CANCELLED')), refunded, duplicate: false };

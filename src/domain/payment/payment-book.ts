@@ -37,7 +37,7 @@ export class PaymentBook {
     const fresh = new Set(inserted.map(({ id }) => id));
     const others = [...first.keys()].filter((id) => !fresh.has(id)); // nobody else can see a fresh one
     const locked = others.length === 0 ? [] : await lockPayments(tx, others);
-    return new PaymentBook([...inserted, ...locked], await readClock(tx));
+    return new PaymentBook([...inserted, ...locked], (await readClock(tx)).now);
   }
 
   /** The payment as it is now. */

@@ -4,9 +4,7 @@ import type { Amount, Currency } from '../commerce/money.ts';
 /** Which states may follow a state. */
 export const TRANSITIONS = {
   /** Asked for, nothing known yet. */
-  pending: ['authorised', 'failed'],
-  /** The provider holds the money. */
-  authorised: ['captured', 'failed'],
+  pending: ['captured', 'failed'],
   /** The money is ours. */
   captured: ['refunded'],
   /** It has been given back. */

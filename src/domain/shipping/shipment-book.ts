@@ -32,7 +32,7 @@ export class ShipmentBook {
     const made = new Set(fresh.map(({ orderId }) => orderId));
     const others = orders.filter((orderId) => !made.has(orderId)); // nobody else can see one that was just made
     const known = others.length === 0 ? [] : await lockShipments(tx, others);
-    return new ShipmentBook(fresh, known, await readClock(tx));
+    return new ShipmentBook(fresh, known, (await readClock(tx)).now);
   }
 
   /** True once for an order that had no shipment. */
