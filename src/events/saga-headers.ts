@@ -7,13 +7,13 @@ export const SAGA_HEADER = {
   saga: 'ferry_saga_id',
   /** Name of its step. */
   step: 'ferry_saga_step',
-  /** What the command is for: `do`, `undo` or `ask`. */
+  /** What the command is for: `do` or `undo`. */
   purpose: 'ferry_saga_purpose',
   /** Number of the try, from 1: the same command may be sent again when no reply came. */
   attempt: 'ferry_saga_attempt',
 } as const;
 
-export type CommandPurpose = 'do' | 'undo' | 'ask';
+export type CommandPurpose = 'do' | 'undo';
 
 export interface SagaCorrelation {
   readonly sagaId: string;
@@ -36,7 +36,7 @@ export function correlationOf(headers: Readonly<Record<string, string>>): SagaCo
   const { [SAGA_HEADER.saga]: sagaId, [SAGA_HEADER.step]: step, [SAGA_HEADER.purpose]: purpose } = headers;
   const attempt = Number(headers[SAGA_HEADER.attempt]);
   if (sagaId === undefined || !UUID.test(sagaId) || step === undefined) return null;
-  if (purpose !== 'do' && purpose !== 'undo' && purpose !== 'ask') return null;
+  if (purpose !== 'do' && purpose !== 'undo') return null;
   return Number.isInteger(attempt) && attempt >= 1 ? { sagaId, step, purpose, attempt } : null;
 }
 

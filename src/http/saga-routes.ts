@@ -66,7 +66,7 @@ const SagaHistorySchema = Type.Object({
   step: orNull(StepName, 'Null: of the saga as a whole.'),
   from: orNull(Type.String()),
   to: Type.String({ description: 'The same as `from` for what changed nothing.' }),
-  purpose: orNull(Type.Enum(['do', 'undo', 'ask'])),
+  purpose: orNull(Type.Enum(['do', 'undo'])),
   attempt: orNull(Type.Integer()),
   eventId: orNull(UuidV7, 'The command that was sent, or the reply that came.'),
   event: orNull(SagaEventSchema, 'That event; null if the outbox of this database does not hold it.'),

@@ -58,7 +58,7 @@ class Course {
   /** Whether the reply is one that the definition knows; then it is noted, whatever follows from it. */
   reply(reply: Reply): boolean {
     const step = this.#steps.find(({ name }) => name === reply.step);
-    const command = reply.purpose === 'do' ? step?.command : reply.purpose === 'undo' ? step?.compensation : null;
+    const command = reply.purpose === 'do' ? step?.command : step?.compensation;
     const rule = command?.replies[reply.type];
     if (step === undefined || rule === undefined) return false;
     if (reply.purpose === 'do') this.#answeredDo(step, rule, reply);

@@ -109,7 +109,7 @@ export class SagaDraft {
   }
 
   /** Sends the step's command with a new number, from its first try (`fresh`) or as one more; waits for its reply. */
-  send(step: AnyStep, purpose: 'do' | 'undo', fresh: 'fresh' | 'again'): void {
+  send(step: AnyStep, purpose: CommandPurpose, fresh: 'fresh' | 'again'): void {
     const { state: from } = this.record(step);
     const to = purpose === 'do' ? 'sent' : 'undoing';
     if (from !== to) checkStepTransition(from, to);
@@ -135,7 +135,7 @@ export class SagaDraft {
     return { instance, commands: this.#commands, history: this.#history, timer: this.#timer };
   }
 
-  #emit(step: AnyStep, purpose: 'do' | 'undo', to: StepState): void {
+  #emit(step: AnyStep, purpose: CommandPurpose, to: StepState): void {
     const command = purpose === 'do' ? step.command : step.compensation;
     if (command === null) throw new Error(`step ${step.name} has nothing to ${purpose}`);
     const record = this.record(step);

@@ -152,7 +152,6 @@ describe('forward', () => {
       { type: 'trip.Other', step: 'payment', purpose: 'do' },
       { type: 'trip.Done', step: 'elsewhere', purpose: 'do' },
       { type: 'trip.Undone', step: 'payment', purpose: 'do' },
-      { type: 'trip.Done', step: 'payment', purpose: 'ask' },
       { type: 'trip.Undone', step: 'handover', purpose: 'undo' },
     ] as const) {
       const input: SagaInput = { kind: 'reply', eventId: eventId(99), value: {}, attempt: 1, ...reply };
