@@ -9,6 +9,7 @@
  *     GET  /charges/:key, /charges                                               never faulty, for proofs
  *     PUT  /faults                  {failureRate, timeoutRate, lostAnswerRate, duplicateRate, declineRate}
  */
+import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { parseArgs } from 'node:util';
 import { type Charge, ChargeBook } from './payment-charges.ts';
@@ -115,8 +116,9 @@ if (import.meta.main) {
     const address = server.address();
     console.log(`listening on ${typeof address === 'object' ? address?.port : address}`);
   });
-  process.once('SIGTERM', () => {
-    server.close(() => book.close());
-    server.closeAllConnections();
-  });
+  // the channel closes when whoever started it is gone, who could stop it no more
+  await Promise.race([once(process, 'SIGTERM'), once(process, 'disconnect')]);
+  server.close(() => book.close());
+  server.closeAllConnections();
+  if (process.connected) process.disconnect();
 }

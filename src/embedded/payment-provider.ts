@@ -20,6 +20,7 @@ export function paymentProviderRecipe(home: Home, port: number): PartRecipe {
         join(import.meta.dirname, 'payment-provider-server.ts'),
         ...['--port', String(port), '--state', home.path('charges.jsonl')],
       ],
+      onMessage: () => {}, // it says nothing, but notices by the channel that this process is gone
     }),
     probe: async () => {
       const answer = await fetch(`${paymentProviderUrl(port)}/charges/none`, { signal: AbortSignal.timeout(2_000) });

@@ -1,14 +1,12 @@
 /** The real payment provider in a process of its own, for a test file; it can be told to fail, killed and started again. */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rmSync } from 'node:fs';
 import { after } from 'node:test';
-import { Home } from '../../src/embedded/home.ts';
 import { EmbeddedPart } from '../../src/embedded/part.ts';
 import type { Charge } from '../../src/embedded/payment-charges.ts';
 import { NO_FAULTS, type PaymentFaults } from '../../src/embedded/payment-faults.ts';
 import { paymentProviderRecipe, paymentProviderUrl } from '../../src/embedded/payment-provider.ts';
 import { freePort } from '../../src/embedded/ports.ts';
+import { claimTestHome } from './stack.ts';
 
 export interface TestPaymentProvider {
   readonly url: string;
@@ -21,8 +19,7 @@ export interface TestPaymentProvider {
 
 /** Ends with the test file. */
 export async function testPaymentProvider(): Promise<TestPaymentProvider> {
-  const home = new Home(mkdtempSync(join(tmpdir(), 'ferry-provider-')));
-  await home.claim();
+  const home = await claimTestHome();
   const port = await freePort();
   const url = paymentProviderUrl(port);
   const part = new EmbeddedPart(paymentProviderRecipe(home, port), () => {});

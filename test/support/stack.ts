@@ -70,8 +70,7 @@ export async function startTestStack(): Promise<{
   close: () => Promise<void>;
 }> {
   await clearAbandoned();
-  const home = new Home(join(HOMES, `${process.pid}-${randomBytes(3).toString('hex')}`));
-  await home.claim();
+  const home = await claimTestHome();
   const embedded = await startEmbeddedStack({
     home,
     postgres: true,
@@ -87,6 +86,13 @@ export async function startTestStack(): Promise<{
     rmSync(home.directory, { recursive: true, force: true });
   };
   return { embedded, addresses: { postgresUrl, kafkaBrokers, registryUrl }, close };
+}
+
+/** A fresh home that whoever claims it deletes; after a kill the next test run does. */
+export async function claimTestHome(): Promise<Home> {
+  const home = new Home(join(HOMES, `${process.pid}-${randomBytes(3).toString('hex')}`));
+  await home.claim();
+  return home;
 }
 
 async function clearAbandoned(): Promise<void> {
