@@ -14,6 +14,7 @@ import {
 import { loadConfig } from '../config/load.ts';
 import type { Config } from '../config/variables.ts';
 import { Home } from '../embedded/home.ts';
+import { throughSocket } from '../embedded/postgres.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { createTerminal, type Terminal } from './terminal.ts';
 
@@ -51,16 +52,18 @@ export function openSession(environment: Environment, options: CommonOptions): S
 
 /** The environment by which a process reaches the home's parts; what is set by hand wins. */
 export function partsEnvironment(session: Session): Environment {
-  const { postgresUrl, ownDatabaseUrls, kafkaBrokers, registryUrl, paymentProviderUrl } = session.home.addresses();
+  const { home } = session;
+  const { postgresUrl, ownDatabaseUrls, kafkaBrokers, registryUrl, paymentProviderUrl } = home.addresses();
+  const local = (url: string | undefined) => (url === undefined ? undefined : throughSocket(home, url));
   const { DATABASE_URL, KAFKA_BROKERS, SCHEMA_REGISTRY_URL, PAYMENT_PROVIDER_URL } = session.environment;
   const own = OWN_DATABASE_NAMES.map((name) => {
     const variable = OWN_DATABASES[name];
     // the home's databases belong together: beside another main one those of its participants would be strangers
-    return [variable, session.environment[variable] || (DATABASE_URL ? undefined : ownDatabaseUrls?.[name])];
+    return [variable, session.environment[variable] || (DATABASE_URL ? undefined : local(ownDatabaseUrls?.[name]))];
   });
   return {
     ...session.environment,
-    DATABASE_URL: DATABASE_URL || postgresUrl,
+    DATABASE_URL: DATABASE_URL || local(postgresUrl),
     ...Object.fromEntries(own),
     KAFKA_BROKERS: KAFKA_BROKERS || kafkaBrokers,
     SCHEMA_REGISTRY_URL: SCHEMA_REGISTRY_URL || registryUrl,

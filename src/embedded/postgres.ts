@@ -1,6 +1,7 @@
 /** The embedded Postgres: a cluster of its own in the home, with logical replication, scram passwords, loopback only. */
 import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { FerryError } from '../kernel/errors.ts';
 import type { Home } from './home.ts';
@@ -15,7 +16,6 @@ export type SqlRunner = (databaseUrl: string, statement: string) => Promise<Arra
 
 const SERVER_SETTINGS = {
   listen_addresses: '127.0.0.1',
-  unix_socket_directories: '', // several homes on one machine need no socket names to agree on
   wal_level: 'logical',
   max_prepared_transactions: '20',
   max_replication_slots: '64',
@@ -34,10 +34,34 @@ export function postgresUrl(home: Home, port: number, database: string): string 
   return `postgres://postgres:${home.secret('postgres')}@127.0.0.1:${port}/${database}`;
 }
 
+/** sun_path has room for 104 bytes on macOS and 108 on Linux; `/.s.PGSQL.65535` and a final zero come behind the directory. */
+const SOCKET_DIRECTORY_BYTES = 88;
+
+/** Where the server has its socket: in its own cluster, so that homes do not meet; none where the path is too long, or a list by its form. */
+function socketDirectory(home: Home): string | null {
+  const directory = home.path('postgres');
+  return Buffer.byteLength(directory) <= SOCKET_DIRECTORY_BYTES && !/[",]/.test(directory) ? directory : null;
+}
+
+/**
+ * The same address by the server's socket, where there is one: a statement costs a few per cent less than over TCP. libpq's form, in which
+ * `host` is the directory: those who do not know it still connect by the rest.
+ */
+export function throughSocket(home: Home, url: string): string {
+  const directory = socketDirectory(home);
+  const { port } = new URL(url);
+  if (directory === null || !existsSync(join(directory, `.s.PGSQL.${port}`))) return url;
+  return `${url}?host=${encodeURIComponent(directory)}`;
+}
+
 export function postgresRecipe(home: Home, port: number, sql: SqlRunner): PartRecipe {
   const data = home.path('postgres');
   const binaries = findPostgresBinaries();
-  const settings = Object.entries({ ...SERVER_SETTINGS, port: String(port) });
+  const settings = Object.entries({
+    ...SERVER_SETTINGS,
+    port: String(port),
+    unix_socket_directories: socketDirectory(home) ?? '',
+  });
   const args = ['-D', data, ...settings.flatMap(([name, value]) => ['-c', `${name}=${value}`])];
   const server = runAs(unprivilegedUser(), binaries.postgres, args, [data, binaries.postgres]);
   return {

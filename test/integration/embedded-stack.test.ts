@@ -2,16 +2,18 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { after, before, describe, type TestContext, test } from 'node:test';
 import { Kafka, logLevel } from 'kafkajs';
 import { runSql } from '../../src/cli/sql-runner.ts';
 import { Home } from '../../src/embedded/home.ts';
 import { archiveArguments, resolveJavaParts } from '../../src/embedded/java-parts.ts';
 import { probeKafka } from '../../src/embedded/kafka-probe.ts';
 import { portOf } from '../../src/embedded/ports.ts';
+import { throughSocket } from '../../src/embedded/postgres.ts';
 import { isStillRunning } from '../../src/embedded/process-identity.ts';
 import { type EmbeddedStack, type EmbeddedStackOptions, startEmbeddedStack } from '../../src/embedded/stack.ts';
 import { FerryError } from '../../src/kernel/errors.ts';
@@ -134,6 +136,35 @@ describe('a whole stack', () => {
     process.kill(pid, 'SIGKILL');
     while (deaths.length === 0) await new Promise((done) => setTimeout(done, 20));
     assert.deepEqual(deaths, ['registry SIGKILL']);
+  });
+});
+
+describe('the socket of Postgres', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'ferry-'));
+  after(() => rmSync(directory, { recursive: true, force: true }));
+
+  const start = async (t: TestContext, home: Home) => {
+    await home.claim();
+    const { stop, postgresUrl = '' } = await startEmbeddedStack(options(home));
+    t.after(async () => {
+      await stop();
+      home.release();
+    });
+    return postgresUrl;
+  };
+  const IS_TCP = 'select inet_client_addr() is not null as tcp';
+
+  test('takes what the port takes', async (t) => {
+    const home = new Home(directory);
+    const url = await start(t, home);
+    assert.deepEqual(await runSql(url, IS_TCP), [{ tcp: true }]);
+    assert.deepEqual(await runSql(throughSocket(home, url), IS_TCP), [{ tcp: false }]);
+  });
+
+  test('is done without where its path would be too long for one', async (t) => {
+    const home = new Home(join(directory, 'long'.repeat(20)));
+    const url = await start(t, home);
+    assert.deepEqual(await runSql(throughSocket(home, url), IS_TCP), [{ tcp: true }]);
   });
 });
 
