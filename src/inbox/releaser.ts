@@ -60,8 +60,15 @@ export class Releaser {
       passed.add(entry.id);
       this.#options.failPoint('inside-release');
     }
-    if (await unpark(pool, group, key))
-      logger.info({ group, topic: key.topic, released: passed.size }, 'a key is released');
+    if (!(await unpark(pool, group, key))) return;
+    const facts = { group, topic: key.topic, released: passed.size };
+    const missing = key.events - BigInt(passed.size);
+    if (missing <= 0n) logger.info(facts, 'a key is released');
+    else
+      logger.error(
+        { ...facts, missing: String(missing) },
+        `a key is released without events of it whose dead letters are gone from ${deadLetters.topic}: replay those with --new-ids`,
+      );
   }
 
   /**

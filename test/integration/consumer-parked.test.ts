@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { describe, test } from 'node:test';
+import { pino } from 'pino';
 import { DeadLetters } from '../../src/inbox/dead-letters.ts';
 import { NonRetryableError } from '../../src/inbox/failure.ts';
 import type { HandleEvent } from '../../src/inbox/handler.ts';
@@ -12,6 +13,7 @@ import { Horizon } from '../../src/inbox/horizon.ts';
 import { queuedRecord } from '../../src/inbox/key-scheduler.ts';
 import { PoisonDesk } from '../../src/inbox/poison.ts';
 import type { LogRecord } from '../../src/kafka/log-reader.ts';
+import { TopicWriter } from '../../src/kafka/topic-writer.ts';
 import { noFailPoints } from '../../src/kernel/fail-point.ts';
 import { ConsumerLab, type Counted, type LabRecord } from '../support/consumer-lab.ts';
 import { quiet } from '../support/relay-fixtures.ts';
@@ -123,6 +125,28 @@ describe('a parked key', { concurrency: 6 }, () => {
     await lab.untilReleased('k');
     assert.deepEqual(await lab.effectsOf('k'), [1, 2, 4, 5, 6]);
     assert.deepEqual(await lab.parked(), []);
+  });
+
+  test('of which later letters are gone from their topic is released, and the log says how many are missing', async () => {
+    const broken = new Set([3]);
+    const { lab, member } = await parkedLab(broken);
+    const [first] = await lab.deadLetters();
+    assert.ok(first !== undefined);
+    await member.stop();
+    await lab.deleteTopic(first.topic);
+    const writer = new TopicWriter(lab.kafka, first.topic, { partitions: 2, replicationFactor: 1 });
+    await writer.append([first]);
+    await writer.close();
+    broken.clear();
+    const errors: Array<Record<string, unknown>> = [];
+    const logger = pino({ level: 'error' }, { write: (line) => errors.push(JSON.parse(line)) });
+    lab.start({ handle: refusing(lab, broken), logger });
+    await lab.release('k');
+    await lab.untilReleased('k');
+    assert.deepEqual([await lab.effectsOf('k'), await lab.parked()], [[1, 2, 3], []]);
+    const isTold = () => errors.find(({ missing }) => missing !== undefined);
+    const { released, missing } = await waitUntil('the log saying so', isTold);
+    assert.deepEqual([released, missing], [1, '3']);
   });
 
   test('is released by the next member when one is stopped in the middle', async () => {

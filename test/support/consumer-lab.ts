@@ -5,7 +5,7 @@
 import { after } from 'node:test';
 import type { Tracer } from '@opentelemetry/api';
 import { type Admin, Kafka, logLevel, type Producer } from 'kafkajs';
-import { pino } from 'pino';
+import { type Logger, pino } from 'pino';
 import { v7 as uuidv7 } from 'uuid';
 import { HEADER } from '../../src/events/record.ts';
 import { deadLetterTopic } from '../../src/events/routes.ts';
@@ -63,6 +63,7 @@ export interface MemberOptions {
   readonly decoder?: DiscreetDecoder;
   readonly pool?: Pool;
   readonly tracer?: Tracer;
+  readonly logger?: Logger;
   /** Told now and then how many events the member has taken up. */
   readonly onQueued?: (events: number) => void;
 }
@@ -176,7 +177,8 @@ export class ConsumerLab {
     const { settings, onQueued } = options;
     const decoder =
       options.decoder ?? createLabDecoder(options.registryUrl ?? this.#stack.registryUrl, options.registryTimeoutMs);
-    const logger = process.env.LAB_LOG === undefined ? quiet.logger : pino({ level: process.env.LAB_LOG });
+    const { logger = process.env.LAB_LOG === undefined ? quiet.logger : pino({ level: process.env.LAB_LOG }) } =
+      options;
     const member = new EventConsumer({
       ...quiet,
       metrics:
