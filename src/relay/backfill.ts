@@ -3,22 +3,22 @@
  * older events always come first. Exactly once like everything else: how far it got stands in the checkpoint of the same transactions.
  * At the first start those are the rows written before the relay; after a reset, whatever of them Kafka does not hold already.
  */
-import type { Position } from '../events/outbox-event.ts';
+import type { OutboxEvent, Position } from '../events/outbox-event.ts';
 import type { TopicRoutes } from '../events/routes.ts';
+import { readEvents } from '../outbox/event-reader.ts';
 import { readEventTopics } from '../outbox/event-topics.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { BatchEntry, BatchLimits } from './batch.ts';
 import { backfillLsn, type Checkpoint, topicsEver } from './checkpoint.ts';
 import type { ReadyEpoch } from './epoch.ts';
-import { declareBackfillCursor, fetchBackfill } from './ledger.ts';
+import { findOlderRows } from './ledger.ts';
 import type { Publisher } from './publisher.ts';
 import type { RecordFactory } from './record-factory.ts';
 import type { Sink } from './sink.ts';
 
 export interface BackfillOptions {
-  /** A connection of its own: the cursor's transaction is open all the while. */
-  readonly client: Queryable;
+  readonly control: Queryable;
   readonly epoch: ReadyEpoch;
   readonly factory: RecordFactory;
   readonly publisher: Publisher;
@@ -29,42 +29,42 @@ export interface BackfillOptions {
   readonly signal: AbortSignal;
 }
 
-/** Rows in memory at once. */
-const FETCH_ROWS = 500;
-
 /** Resolves when no such row is left, or early when the signal fires. Safe to repeat after a crash. */
 export async function backfill(options: BackfillOptions): Promise<void> {
-  const { client, epoch, publisher, factory, published, limits, signal, logger } = options;
-  const start = publisher.checkpoint.backfill;
-  if (start === null) return;
-  await client.query('begin isolation level repeatable read read only');
-  await declareBackfillCursor(client, epoch.origin.snapshot, start.rowSeq);
-  let count = start.count;
-  while (!signal.aborted) {
-    const events = await fetchBackfill(client, Math.min(limits.maxEvents, FETCH_ROWS));
-    if (events.length === 0) {
+  const { control, epoch, publisher, published, limits, signal, logger } = options;
+  let progress = publisher.checkpoint.backfill;
+  while (progress !== null && !signal.aborted) {
+    const rows = await findOlderRows(control, epoch.origin.snapshot, progress.rowSeq, limits.maxEvents);
+    const last = rows.at(-1);
+    if (last === undefined) {
       await publisher.publishBackfill([], null);
-      if (count > 0) logger.info({ events: count }, 'rows older than the slot are published');
-      break;
+      if (progress.count > 0) logger.info({ events: progress.count }, 'rows older than the slot are published');
+      return;
     }
-    let entries: BatchEntry[] = [];
-    let bytes = 0;
-    for (const event of events) {
-      if (!published.has(event.id)) {
-        count += 1;
-        const position: Position = { commitLsn: backfillLsn(epoch.origin.consistentPoint), seq: count };
-        const entry = factory.tryMake(event, position) ?? (await factory.make(event, position));
-        entries.push(entry);
-        bytes += entry.bytes;
-      }
-      if (entries.length === 0 || (bytes < limits.maxBytes && event !== events.at(-1))) continue;
-      await publisher.publishBackfill(entries, { rowSeq: event.seq, count });
-      entries = [];
-      bytes = 0;
-    }
-    logger.info({ events: count }, 'publishing rows that are older than the slot');
+    const wanted = rows.filter(({ id }) => !published.has(id));
+    const ids = wanted.map(({ id }) => id);
+    const { events, looked } = await readEvents(control, ids, limits);
+    const entries = await makeEntries(events, progress.count, options);
+    const next = wanted[looked]; // the first that did not fit
+    const rowSeq = next === undefined ? last.seq : next.seq - 1n;
+    progress = { rowSeq, count: progress.count + events.length };
+    if (entries.length > 0) await publisher.publishBackfill(entries, progress);
+    logger.info({ events: progress.count }, 'publishing rows that are older than the slot');
   }
-  await client.query('commit');
+}
+
+async function makeEntries(
+  events: readonly OutboxEvent[],
+  publishedBefore: number,
+  { factory, epoch }: Pick<BackfillOptions, 'factory' | 'epoch'>,
+): Promise<BatchEntry[]> {
+  const commitLsn = backfillLsn(epoch.origin.consistentPoint);
+  const entries: BatchEntry[] = [];
+  for (const [i, event] of events.entries()) {
+    const position: Position = { commitLsn, seq: publishedBefore + i + 1 };
+    entries.push(factory.tryMake(event, position) ?? (await factory.make(event, position)));
+  }
+  return entries;
 }
 
 export interface PublishedIds {
@@ -74,7 +74,7 @@ export interface PublishedIds {
 }
 
 export interface PublishedIdsOptions {
-  readonly client: Queryable;
+  readonly control: Queryable;
   readonly sink: Sink;
   readonly routes: TopicRoutes;
   readonly checkpoint: Checkpoint;
@@ -88,8 +88,8 @@ export interface PublishedIdsOptions {
  * 100 bytes of memory an event. Ends early when the signal fires: nothing is published then.
  */
 export async function readPublishedIds(options: PublishedIdsOptions): Promise<PublishedIds> {
-  const { client, sink, routes, checkpoint, logger, signal } = options;
-  const topics = new Set([...(await readEventTopics(client, routes)), ...topicsEver(checkpoint)]);
+  const { control, sink, routes, checkpoint, logger, signal } = options;
+  const topics = new Set([...(await readEventTopics(control, routes)), ...topicsEver(checkpoint)]);
   const ids = new Set<string>();
   const onlyDead = new Set<string>();
   for await (const { id, topic } of sink.publishedIds([...topics])) {

@@ -17,7 +17,7 @@ export interface Partial {
 
 /** How far the rows older than the slot were published; null when that is over. */
 export interface Backfill {
-  /** `seq` of the last row published. */
+  /** All rows up to this `seq` are done with. */
   readonly rowSeq: bigint;
   /** How many were published: their position, since they have none in this slot's WAL. */
   readonly count: number;

@@ -1,8 +1,6 @@
 /** The relay's statements on the database: what it must prove there at a start, and what it tells readers of the outbox. */
-import type { OutboxEvent } from '../events/outbox-event.ts';
 import { FerryError } from '../kernel/errors.ts';
 import { formatLsn, type Lsn, parseLsn } from '../kernel/lsn.ts';
-import { eventOfRow, OUTBOX_COLUMNS, type OutboxRow } from '../outbox/outbox-row.ts';
 import type { Queryable } from '../postgres/connection.ts';
 
 export interface EpochOrigin {
@@ -156,32 +154,21 @@ export async function emitHeartbeat(client: Queryable, prefix: string, nonce: st
   return rows[0]?.snapshot ?? '';
 }
 
-/** Opens a cursor over the rows older than the slot, in order of insertion, behind `rowSeq`; lives as long as its transaction. */
-export async function declareBackfillCursor(tx: Queryable, snapshot: string, rowSeq: bigint): Promise<void> {
-  await tx.query(
-    `declare ferry_backfill no scroll cursor for
-     select ${OUTBOX_COLUMNS} from ferry.outbox event
-      where seq > ${rowSeq} and pg_visible_in_snapshot(tx, '${snapshot.replaceAll("'", '')}'::pg_snapshot)
-      order by seq`,
-  );
+export interface OlderRow {
+  readonly id: string;
+  readonly seq: bigint;
 }
 
-export async function fetchBackfill(tx: Queryable, count: number): Promise<OutboxEvent[]> {
-  const { rows } = await tx.query<OutboxRow>(`fetch ${count} from ferry_backfill`);
-  return rows.map(eventOfRow);
-}
-
-/** Those of the events that are in the outbox; where an operator has edited one, as it is now (ferry.event_patch). */
-export async function readOutboxEvents(client: Queryable, ids: readonly string[]): Promise<Map<string, OutboxEvent>> {
-  const { rows } = await client.query<OutboxRow>(
-    `select event.id, aggregatetype, aggregateid, aggregateversion, type, traceparent, occurred_at, recorded_at, seq,
-            coalesce(patch.payload, event.payload)::text as payload,
-            case when patch.event_id is null then payload_bytes end as payload_bytes,
-            case when patch.event_id is null then event.schema_id else patch.schema_id end as schema_id,
-            coalesce(patch.headers, event.headers) as headers
-       from ferry.outbox event left join ferry.event_patch patch on patch.event_id = event.id
-      where event.id = any($1::uuid[])`,
-    [ids],
+/** The next rows older than the slot, in order of insertion, behind `rowSeq`: those whose transactions its snapshot shows. */
+export async function findOlderRows(
+  client: Queryable,
+  snapshot: string,
+  rowSeq: bigint,
+  limit: number,
+): Promise<OlderRow[]> {
+  const { rows } = await client.query<OlderRow>(
+    'select id, seq from ferry.outbox where seq > $2 and pg_visible_in_snapshot(tx, $1::pg_snapshot) order by seq limit $3',
+    [snapshot, rowSeq, limit],
   );
-  return new Map(rows.map((row) => [row.id, eventOfRow(row)]));
+  return rows;
 }

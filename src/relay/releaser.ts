@@ -1,30 +1,24 @@
 /**
  * Publishes what was set aside, when a release comes by in the WAL: of a parked key its events in their order, until one cannot be published
- * still, or one dead letter that holds nobody up. The list is the relay's own; the bodies are those of the outbox, else of the dead-letter
- * topic. Each event leaves the list in the Kafka transaction that publishes it, so whatever dies in between, the rest is found again.
+ * still, or one dead letter that holds nobody up. The list is the relay's own (parked-keys.ts), the bodies are not
+ * (dead-letter-bodies.ts). Each event leaves the list in the Kafka transaction that publishes it, so whatever dies in between, the rest is found again.
  */
 import type { EventTiers } from '../config/tiers.ts';
-import { eventOfDeadLetter } from '../events/dead-letter.ts';
 import type { OutboxEvent, Position } from '../events/outbox-event.ts';
 import { HEADER, recordBytes } from '../events/record.ts';
 import { decodeRelease, type ReleaseMessage } from '../events/release-message.ts';
-import { deadLetterTopic } from '../events/routes.ts';
 import type { ErrorCode } from '../kernel/errors.ts';
-import type { Queryable } from '../postgres/connection.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { BatchEntry, LedgerNote } from './batch.ts';
 import type { Partial } from './checkpoint.ts';
 import type { ControlGate, ControlMessage } from './control-gate.ts';
+import { DeadLetterBodies, type DeadLetterBodiesOptions } from './dead-letter-bodies.ts';
 import { claimLetter } from './dead-letter-notes.ts';
-import { readOutboxEvents } from './ledger.ts';
 import type { ParkedEvent, ParkedKey, ParkedKeys } from './parked-keys.ts';
 import type { RecordFactory, Refused } from './record-factory.ts';
-import type { Sink } from './sink.ts';
 
-export interface ReleaserOptions {
+export interface ReleaserOptions extends DeadLetterBodiesOptions {
   readonly relay: string;
-  readonly control: Queryable;
-  readonly sink: Pick<Sink, 'deadLetters'>;
   readonly factory: RecordFactory;
   readonly parked: ParkedKeys;
   readonly tiers: EventTiers;
@@ -33,9 +27,6 @@ export interface ReleaserOptions {
   readonly gate: Pick<ControlGate, 'accept' | 'reject'>;
   readonly logger: Logger;
 }
-
-/** Bodies in memory at once; one may have 16 MB. */
-const BODIES = 50;
 
 /** What becomes of one event; the rest of a BatchEntry depends on the message alone. */
 type Outcome = Pick<BatchEntry, 'record' | 'state' | 'eventId' | 'traceparent' | 'position' | 'note'>;
@@ -52,9 +43,11 @@ interface Release {
 
 export class Releaser {
   readonly #options: ReleaserOptions;
+  readonly #bodies: DeadLetterBodies;
 
   constructor(options: ReleaserOptions) {
     this.#options = options;
+    this.#bodies = new DeadLetterBodies(options);
   }
 
   /** The handler of messages `release` (control-gate.ts). */
@@ -86,23 +79,20 @@ export class Releaser {
   async *#releaseKey(release: Release, key: ParkedKey): AsyncGenerator<BatchEntry> {
     const { by, request } = release;
     const skip = new Set(request.skip);
+    const wanted = key.events.map(({ eventId }) => eventId).filter((id) => !skip.has(id));
+    const bodies = this.#bodies.read(key.topic, key.key, wanted);
     const total = key.events.length;
     let done = 0;
-    for (let from = 0; from < total; from += BODIES) {
-      const events = key.events.slice(from, from + BODIES);
-      const wanted = events.map(({ eventId }) => eventId).filter((id) => !skip.has(id));
-      const bodies = await this.#bodies(key, wanted);
-      for (const event of events) {
-        const outcome = skip.has(event.eventId)
-          ? this.#discard(key, event, by)
-          : await this.#publish(release, key, event, bodies.get(event.eventId));
-        const stays = isParked(outcome.note);
-        if (!stays) done += 1;
-        yield asEntry(outcome, by, stays || done === total);
-        if (!stays) continue;
-        this.#tell(release, key, done, event.eventId);
-        return;
-      }
+    for (const event of key.events) {
+      const outcome = skip.has(event.eventId)
+        ? this.#discard(key, event, by)
+        : await this.#publish(release, key, event, (await bodies.next()).value);
+      const stays = isParked(outcome.note);
+      if (!stays) done += 1;
+      yield asEntry(outcome, by, stays || done === total);
+      if (!stays) continue;
+      this.#tell(release, key, done, event.eventId);
+      return;
     }
     this.#tell(release, key, done, null);
   }
@@ -161,7 +151,7 @@ export class Releaser {
     const { control, relay, factory, logger } = this.#options;
     const { request, by } = release;
     const about = { release: request.id, by: request.by, eventId };
-    const event = (await this.#bodies(request, [eventId])).get(eventId);
+    const { value: event } = await this.#bodies.read(request.topic, request.key, [eventId]).next();
     if (event === undefined) {
       logger.error(
         { ...about, code: 'EVENT_BODY_MISSING' },
@@ -194,21 +184,6 @@ export class Releaser {
   ): Promise<Outcome> {
     const record = await this.#options.factory.deadLetterAgain(event, position, refused, release.headers);
     return { record, state: null, eventId: event.id, traceparent: event.traceparent, position, note };
-  }
-
-  async #bodies(
-    { topic, key }: { topic: string; key: string },
-    ids: readonly string[],
-  ): Promise<Map<string, OutboxEvent>> {
-    const { control, sink } = this.#options;
-    const bodies = ids.length === 0 ? new Map<string, OutboxEvent>() : await readOutboxEvents(control, ids);
-    const missing = new Set(ids.filter((id) => !bodies.has(id)));
-    if (missing.size === 0) return bodies;
-    for await (const { id, value, headers } of sink.deadLetters(deadLetterTopic(topic), key, missing)) {
-      const event = eventOfDeadLetter(value, headers);
-      if (event !== null) bodies.set(id, event);
-    }
-    return bodies;
   }
 }
 

@@ -75,7 +75,7 @@ export interface SessionWatcher {
   onCommitted(): void;
 }
 
-/** What streaming is made of. */
+/** What publishing is made of. */
 interface StreamParts {
   readonly control: SerialClient;
   readonly stream: ChangeStream;
@@ -158,12 +158,13 @@ export class RelaySession {
       await publisher.move(checkpoint.endLsn); // the epoch is live only once its first checkpoint is durable
       await markLive(control, name, epoch.epoch);
     }
-    if (checkpoint.backfill !== null) await this.#backfill(epoch, isReset, sink, publisher, factory, parked);
+    const parts = { control, stream, sink, publisher, factory, parked, publicationIdentity };
+    if (checkpoint.backfill !== null) await this.#backfill(parts, epoch, isReset);
     if (this.#stopping.signal.aborted) return;
     this.#states.to('streaming');
     logger.info({ slot, lsn: formatLsn(publisher.checkpoint.endLsn), run: String(checkpoint.run) }, 'streaming');
     watcher.onStreaming(publisher);
-    await this.#stream({ control, stream, sink, publisher, factory, parked, publicationIdentity }, watcher);
+    await this.#stream(parts, watcher);
   }
 
   /** What waits behind poison is the relay's, whatever its epoch. */
@@ -175,25 +176,16 @@ export class RelaySession {
     return parked;
   }
 
-  async #backfill(
-    epoch: ReadyEpoch,
-    isReset: boolean,
-    sink: Sink,
-    publisher: Publisher,
-    factory: RecordFactory,
-    parked: ParkedKeys,
-  ): Promise<void> {
+  async #backfill(parts: StreamParts, epoch: ReadyEpoch, isReset: boolean): Promise<void> {
     this.#states.to('backfilling');
-    const client = await this.#connect(`ferry backfill ${this.#options.name}`);
-    await readAllRows(client);
-    const { limits, logger, routes } = this.#options;
+    const { control, publisher, parked } = parts;
     const signal = this.#stopping.signal;
     const published = isReset
-      ? await readPublishedIds({ client, sink, routes, logger, signal, checkpoint: publisher.checkpoint })
+      ? await readPublishedIds({ ...this.#options, ...parts, signal, checkpoint: publisher.checkpoint })
       : { ids: new Set<string>(), onlyDead: new Set<string>() };
     for (const { events } of parked.keys()) for (const { eventId } of events) published.ids.add(eventId); // they are on the list
-    if (isReset && !signal.aborted) await correctByTopics(client, this.#options.name, published);
-    await backfill({ client, epoch, publisher, factory, published: published.ids, logger, limits, signal });
+    if (isReset && !signal.aborted) await correctByTopics(control, this.#options.name, published);
+    await backfill({ ...this.#options, ...parts, epoch, published: published.ids, signal });
   }
 
   async #stream(parts: StreamParts, watcher: SessionWatcher): Promise<void> {

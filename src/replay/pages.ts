@@ -1,6 +1,6 @@
 /** Reads the selected rows, a page at a time in the order of insertion, each page bounded in rows and bytes. */
 import type { OutboxEvent } from '../events/outbox-event.ts';
-import { eventOfRow, OUTBOX_COLUMNS, type OutboxRow } from '../outbox/outbox-row.ts';
+import { readEvents } from '../outbox/event-reader.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import { SELECTED, type Selection, type SelectionScope, selectedValues, windowEnd } from './selection.ts';
 
@@ -22,25 +22,18 @@ export interface Page {
   readonly cursorSeq: bigint;
 }
 
-type PageRow = OutboxRow & { readonly dead_lettered: boolean; readonly found: bigint };
+interface FoundRow {
+  readonly id: string;
+  readonly seq: bigint;
+  readonly dead_lettered: boolean;
+}
 
-/** The row itself is read by its key, once it is known to be selected: the view has no payload. */
-const PAGE = `
-  select * from (
-    select ${OUTBOX_COLUMNS},
-           exists (select from ferry.relay_dead_letter letter where letter.relay = $11 and letter.event_id = event.id) as dead_lettered,
-           count(*) over () as found,
-           sum(coalesce(octet_length(event.payload::text), octet_length(event.payload_bytes), 0)) over (order by event.seq)
-             - coalesce(octet_length(event.payload::text), octet_length(event.payload_bytes), 0) as bytes_before
-    from (
-      select fact.id from ferry.outbox_fact fact
-      where fact.seq > $12 and fact.seq <= $13 and ${SELECTED}
-      order by fact.seq limit $14
-    ) selected
-    join ferry.outbox event using (id)
-  ) page
-  where bytes_before <= $15
-  order by seq`;
+const FOUND = `
+  select fact.id, fact.seq,
+         exists (select from ferry.relay_dead_letter letter where letter.relay = $11 and letter.event_id = fact.id) as dead_lettered
+  from ferry.outbox_fact fact
+  where fact.seq > $12 and fact.seq <= $13 and ${SELECTED}
+  order by fact.seq limit $14`;
 
 /** The next rows behind `cursorSeq`; none is no end, as long as the page's cursor is before the scope's last seq. */
 export async function readPage(
@@ -49,10 +42,12 @@ export async function readPage(
   { maxRows, maxBytes }: PageLimits,
 ): Promise<Page> {
   const end = windowEnd(job.selection, job, job.cursorSeq);
-  const values = [...selectedValues(job.selection, job), job.relay, job.cursorSeq, end, maxRows, maxBytes];
-  const { rows } = await tx.query<PageRow>(PAGE, values);
-  const last = rows.at(-1);
-  const isWhole = last === undefined || (Number(last.found) < maxRows && Number(last.found) === rows.length);
-  const selected = rows.map((row) => ({ event: eventOfRow(row), deadLettered: row.dead_lettered }));
-  return { rows: selected, cursorSeq: isWhole ? end : last.seq };
+  const values = [...selectedValues(job.selection, job), job.relay, job.cursorSeq, end, maxRows];
+  const { rows: found } = await tx.query<FoundRow>(FOUND, values);
+  const ids = found.map(({ id }) => id);
+  const { events, looked } = await readEvents(tx, ids, { maxBytes });
+  const deadLettered = new Set(found.filter((row) => row.dead_lettered).map(({ id }) => id));
+  const rows = events.map((event) => ({ event, deadLettered: deadLettered.has(event.id) }));
+  const isWhole = looked === found.length && found.length < maxRows;
+  return { rows, cursorSeq: isWhole ? end : (found[looked - 1]?.seq ?? end) };
 }

@@ -107,20 +107,27 @@ export const poisonEncoder: EventEncoder = {
 
 /** A database that has the rows of the history, the soft poison mended in them, and forgets notes. */
 export function mendedRows({ transactions }: PoisonHistory): Queryable {
-  const rows = new Map<string, object>();
+  const rows = new Map<string, { readonly id: string; readonly payload: string | null }>();
   for (const change of transactions.flatMap(({ changes }) => changes)) {
     if (change.kind === 'event') rows.set(change.event.id, rowOf(change.event));
   }
   return {
     async query<R>(text: string, values: unknown[] = []) {
       const ids = /from ferry\.outbox/.test(text) && Array.isArray(values[0]) ? values[0] : [];
-      const found = ids.flatMap((id) => rows.get(String(id)) ?? []) as R[];
-      return { rows: found, rowCount: found.length };
+      let bytes = 0;
+      const found: object[] = [];
+      for (const id of ids) {
+        if (bytes >= Number(values[1])) break;
+        const row = rows.get(String(id)) ?? { id: null, payload: null };
+        found.push({ ...row, looked: found.length + 1 });
+        bytes += row.payload?.length ?? 0;
+      }
+      return { rows: found as R[], rowCount: found.length };
     },
   };
 }
 
-function rowOf(event: OutboxEvent): object {
+function rowOf(event: OutboxEvent) {
   const payload = event.payload.kind === 'json' ? event.payload.text.replace('soft', 'mended') : null;
   return {
     ...{ id: event.id, aggregatetype: event.aggregateType, aggregateid: event.aggregateId, aggregateversion: null },
