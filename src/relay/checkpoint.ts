@@ -40,14 +40,19 @@ export interface CheckpointIdentity {
   readonly epoch: number;
 }
 
+/** One start of a relay: the counter that it was given in ferry.relay_run. */
+export interface RelayRun {
+  readonly relay: string;
+  readonly run: bigint;
+}
+
 export interface PinnedTopic {
   readonly id: string;
   readonly partitions: number;
 }
 
-export interface Checkpoint extends CheckpointIdentity {
+export interface Checkpoint extends CheckpointIdentity, RelayRun {
   readonly timeline: number;
-  readonly run: bigint;
   /** End of the last whole transaction: the only LSN ever confirmed to Postgres. */
   readonly endLsn: Lsn;
   readonly partial: Partial | null;

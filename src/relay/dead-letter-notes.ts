@@ -1,13 +1,14 @@
 /**
  * What the database knows of dead letters: readers of the outbox ask it (ferry.outbox_status), and operators list what is parked. Notes are
  * written before the Kafka transaction that makes them true and, when a dead letter is one no more, settled behind it. A start corrects
- * whatever lies between: by the checkpoint, and by what Kafka holds of the parked keys.
+ * whatever lies between: by the checkpoint, and by what Kafka holds of the parked keys. Only the newest run writes here (OWN_RELAY).
  */
 import type { Position } from '../events/outbox-event.ts';
 import { formatLsn, parseLsn } from '../kernel/lsn.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import type { BatchEntry, LedgerNote } from './batch.ts';
-import { backfillLsn, type Checkpoint } from './checkpoint.ts';
+import { backfillLsn, type Checkpoint, type RelayRun } from './checkpoint.ts';
+import { OWN_RELAY } from './ledger.ts';
 import type { ParkedKey, ParkedKeys } from './parked-keys.ts';
 
 interface Row {
@@ -21,22 +22,23 @@ interface Row {
 }
 
 /** Notes what the entries will be once they are committed. */
-export async function noteBefore(client: Queryable, relay: string, entries: readonly BatchEntry[]): Promise<void> {
+export async function noteBefore(client: Queryable, own: RelayRun, entries: readonly BatchEntry[]): Promise<void> {
   const letters = new Map<string, Row>(); // the last counts: one that was parked in this batch may have been refused again in it
   const resolved: Array<{ eventId: string; note: LedgerNote & { kind: 'resolved' } }> = [];
   for (const { eventId, position, note } of entries) {
     if (note?.kind === 'dead-letter') letters.set(eventId, { ...note, eventId, position });
     else if (note?.kind === 'resolved') resolved.push({ eventId, note });
   }
-  if (letters.size > 0) await noteDeadLetters(client, relay, [...letters.values()]);
+  if (letters.size > 0) await noteDeadLetters(client, own, [...letters.values()]);
   if (resolved.length === 0) return;
   await client.query(
     `update ferry.relay_dead_letter letter
         set resolution = given.resolution, resolved_lsn = given.lsn, resolved_seq = given.seq
-       from unnest($2::uuid[], $3::text[], $4::pg_lsn[], $5::int[]) as given (event_id, resolution, lsn, seq)
-      where letter.relay = $1 and letter.event_id = given.event_id`,
+       from unnest($3::uuid[], $4::text[], $5::pg_lsn[], $6::int[]) as given (event_id, resolution, lsn, seq)
+      where letter.relay = ${OWN_RELAY} and letter.event_id = given.event_id`,
     [
-      relay,
+      own.relay,
+      own.run,
       resolved.map(({ eventId }) => eventId),
       resolved.map(({ note }) => note.as),
       resolved.map(({ note }) => formatLsn(note.by.commitLsn)),
@@ -46,28 +48,29 @@ export async function noteBefore(client: Queryable, relay: string, entries: read
 }
 
 /** Settles what was resolved, now that it is committed. */
-export async function settleAfter(client: Queryable, relay: string, entries: readonly BatchEntry[]): Promise<void> {
+export async function settleAfter(client: Queryable, own: RelayRun, entries: readonly BatchEntry[]): Promise<void> {
   const ids = entries.flatMap(({ eventId, note }) => (note?.kind === 'resolved' ? [eventId] : []));
-  if (ids.length > 0) await settle(client, relay, ids);
+  if (ids.length > 0) await settle(client, own, ids);
 }
 
-async function settle(client: Queryable, relay: string, ids: readonly string[]): Promise<void> {
+async function settle(client: Queryable, { relay, run }: RelayRun, ids: readonly string[]): Promise<void> {
   await client.query(
     `delete from ferry.relay_dead_letter
-      where relay = $1 and event_id = any($2::uuid[]) and resolution is distinct from 'discarded'`,
-    [relay, ids],
+      where relay = ${OWN_RELAY} and event_id = any($3::uuid[]) and resolution is distinct from 'discarded'`,
+    [relay, run, ids],
   );
   await client.query(
-    `update ferry.relay_dead_letter set parked = false where relay = $1 and event_id = any($2::uuid[]) and parked`,
-    [relay, ids],
+    `update ferry.relay_dead_letter set parked = false
+      where relay = ${OWN_RELAY} and event_id = any($3::uuid[]) and parked`,
+    [relay, run, ids],
   );
 }
 
-async function noteDeadLetters(client: Queryable, relay: string, rows: readonly Row[]): Promise<void> {
+async function noteDeadLetters(client: Queryable, { relay, run }: RelayRun, rows: readonly Row[]): Promise<void> {
   await client.query(
     `insert into ferry.relay_dead_letter (relay, event_id, commit_lsn, seq, error_code, topic, key, ordinal, parked, blocked_by)
-     select $1, event_id, lsn, seq, code, topic, key, ordinal, ordinal is not null, blocked_by
-       from unnest($2::uuid[], $3::pg_lsn[], $4::int[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::uuid[])
+     select ${OWN_RELAY}, event_id, lsn, seq, code, topic, key, ordinal, ordinal is not null, blocked_by
+       from unnest($3::uuid[], $4::pg_lsn[], $5::int[], $6::text[], $7::text[], $8::text[], $9::bigint[], $10::uuid[])
          as given (event_id, lsn, seq, code, topic, key, ordinal, blocked_by)
      on conflict (relay, event_id) do update
        set commit_lsn = excluded.commit_lsn, seq = excluded.seq, error_code = excluded.error_code, topic = excluded.topic,
@@ -75,6 +78,7 @@ async function noteDeadLetters(client: Queryable, relay: string, rows: readonly 
            resolution = null, resolved_lsn = null, resolved_seq = null, recorded_at = clock_timestamp()`,
     [
       relay,
+      run,
       rows.map(({ eventId }) => eventId),
       rows.map(({ position }) => formatLsn(position.commitLsn)),
       rows.map(({ position }) => position.seq),
@@ -93,14 +97,15 @@ async function noteDeadLetters(client: Queryable, relay: string, rows: readonly 
  */
 export async function claimLetter(
   client: Queryable,
-  relay: string,
+  { relay, run }: RelayRun,
   eventId: string,
   by: Position,
 ): Promise<Position | null> {
   const { rows } = await client.query<{ lsn: string; seq: number }>(
-    `update ferry.relay_dead_letter set resolution = 'published', resolved_lsn = $3, resolved_seq = $4
-      where relay = $1 and event_id = $2 and not parked and resolution is null returning commit_lsn::text as lsn, seq`,
-    [relay, eventId, formatLsn(by.commitLsn), by.seq],
+    `update ferry.relay_dead_letter set resolution = 'published', resolved_lsn = $4, resolved_seq = $5
+      where relay = ${OWN_RELAY} and event_id = $3 and not parked and resolution is null
+      returning commit_lsn::text as lsn, seq`,
+    [relay, run, eventId, formatLsn(by.commitLsn), by.seq],
   );
   return rows[0] === undefined ? null : { commitLsn: parseLsn(rows[0].lsn), seq: rows[0].seq };
 }
@@ -115,24 +120,25 @@ export async function countDeadLetters(client: Queryable, relay: string): Promis
 }
 
 /** Takes back what was noted of Kafka transactions that were never committed: beyond the checkpoint; and settles the rest of it. */
-export async function correctByCheckpoint(client: Queryable, checkpoint: Checkpoint): Promise<void> {
-  const { relay, endLsn, partial, backfill } = checkpoint;
+export async function correctByCheckpoint(client: Queryable, own: RelayRun, checkpoint: Checkpoint): Promise<void> {
+  const { endLsn, partial, backfill } = checkpoint;
   const inBackfill = backfill === null ? null : { commitLsn: backfillLsn(endLsn), seq: backfill.count };
   const done = partial ?? inBackfill ?? { commitLsn: endLsn, seq: -1 };
-  const place = [relay, formatLsn(done.commitLsn), done.seq];
+  const place = [own.relay, own.run, formatLsn(done.commitLsn), done.seq];
   await client.query(
-    'delete from ferry.relay_dead_letter where relay = $1 and (commit_lsn, seq) > ($2::pg_lsn, $3::int)',
+    `delete from ferry.relay_dead_letter where relay = ${OWN_RELAY} and (commit_lsn, seq) > ($3::pg_lsn, $4::int)`,
     place,
   );
   // what is parked is corrected by the parked topic: a release may have been committed in part
   await client.query(
     `update ferry.relay_dead_letter set resolution = null, resolved_lsn = null, resolved_seq = null
-      where relay = $1 and not parked and resolution = 'published' and (resolved_lsn, resolved_seq) > ($2::pg_lsn, $3::int)`,
+      where relay = ${OWN_RELAY} and not parked and resolution = 'published'
+        and (resolved_lsn, resolved_seq) > ($3::pg_lsn, $4::int)`,
     place,
   );
   await client.query(
-    `delete from ferry.relay_dead_letter where relay = $1 and not parked and resolution = 'published'`,
-    [relay],
+    `delete from ferry.relay_dead_letter where relay = ${OWN_RELAY} and not parked and resolution = 'published'`,
+    [own.relay, own.run],
   );
 }
 
@@ -142,13 +148,13 @@ export async function correctByCheckpoint(client: Queryable, checkpoint: Checkpo
  */
 export async function correctByParked(
   client: Queryable,
-  relay: string,
+  own: RelayRun,
   parked: ParkedKeys,
   isReset: boolean,
 ): Promise<void> {
   const { rows } = await client.query<{ event_id: string; resolution: string | null }>(
     'select event_id::text, resolution from ferry.relay_dead_letter where relay = $1 and parked',
-    [relay],
+    [own.relay],
   );
   if (rows.length === 0 && parked.empty) return;
   const noted = new Map(rows.map((row) => [row.event_id, row.resolution]));
@@ -159,15 +165,15 @@ export async function correctByParked(
       noted.delete(row.eventId);
     }
   }
-  if (missing.length > 0) await noteDeadLetters(client, relay, missing);
-  if (noted.size > 0) await (isReset ? unpark : settle)(client, relay, [...noted.keys()]);
+  if (missing.length > 0) await noteDeadLetters(client, own, missing);
+  if (noted.size > 0) await (isReset ? unpark : settle)(client, own, [...noted.keys()]);
 }
 
-async function unpark(client: Queryable, relay: string, ids: readonly string[]): Promise<void> {
+async function unpark(client: Queryable, { relay, run }: RelayRun, ids: readonly string[]): Promise<void> {
   await client.query(
     `update ferry.relay_dead_letter set parked = false, resolution = nullif(resolution, 'published')
-      where relay = $1 and event_id = any($2::uuid[])`,
-    [relay, ids],
+      where relay = ${OWN_RELAY} and event_id = any($3::uuid[])`,
+    [relay, run, ids],
   );
 }
 
@@ -182,7 +188,7 @@ function rowsOf({ topic, key, events }: ParkedKey): Row[] {
  */
 export async function correctByTopics(
   client: Queryable,
-  relay: string,
+  { relay, run }: RelayRun,
   published: { readonly ids: ReadonlySet<string>; readonly onlyDead: ReadonlySet<string> },
 ): Promise<void> {
   const { rows } = await client.query<{ event_id: string }>(
@@ -191,18 +197,19 @@ export async function correctByTopics(
   );
   const known = rows.map((row) => row.event_id);
   const unpublished = known.filter((id) => !published.ids.has(id));
-  await client.query('delete from ferry.relay_dead_letter where relay = $1 and event_id = any($2::uuid[])', [
+  await client.query(`delete from ferry.relay_dead_letter where relay = ${OWN_RELAY} and event_id = any($3::uuid[])`, [
     relay,
+    run,
     unpublished,
   ]);
   await client.query(
     `update ferry.relay_dead_letter set resolution = null, resolved_lsn = null, resolved_seq = null
-      where relay = $1 and not parked and resolution = 'published' and event_id = any($2::uuid[])`,
-    [relay, known.filter((id) => published.onlyDead.has(id))],
+      where relay = ${OWN_RELAY} and not parked and resolution = 'published' and event_id = any($3::uuid[])`,
+    [relay, run, known.filter((id) => published.onlyDead.has(id))],
   );
   await client.query(
     `delete from ferry.relay_dead_letter
-      where relay = $1 and not parked and resolution is distinct from 'discarded' and event_id = any($2::uuid[])`,
-    [relay, known.filter((id) => published.ids.has(id) && !published.onlyDead.has(id))],
+      where relay = ${OWN_RELAY} and not parked and resolution is distinct from 'discarded' and event_id = any($3::uuid[])`,
+    [relay, run, known.filter((id) => published.ids.has(id) && !published.onlyDead.has(id))],
   );
 }

@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Lsn } from '../kernel/lsn.ts';
 import type { Queryable } from '../postgres/connection.ts';
+import type { RelayRun } from './checkpoint.ts';
 import { emitHeartbeat, recordProgress } from './ledger.ts';
 
 /** Heartbeats under way at once: more mean that the relay is behind, and another would tell nothing new. */
@@ -15,16 +16,16 @@ const REQUEST_INTERVAL_MS = 50;
 
 export class Heartbeat {
   readonly #control: Queryable;
-  readonly #relay: string;
+  readonly #own: RelayRun;
   /**
    * Heartbeats not yet published, with the snapshot that each stands for. A promise, because a heartbeat can be back before its answer:
    * a server with a synchronous standby sends the WAL at once and the answer only when the standby has it.
    */
   readonly #pending = new Map<string, Promise<string>>();
 
-  constructor(control: Queryable, relay: string) {
+  constructor(control: Queryable, own: RelayRun) {
     this.#control = control;
-    this.#relay = relay;
+    this.#own = own;
   }
 
   static prefix(relay: string): string {
@@ -34,7 +35,7 @@ export class Heartbeat {
   async beat(): Promise<void> {
     if (this.#pending.size >= MAX_PENDING) return;
     const nonce = randomUUID();
-    const snapshot = emitHeartbeat(this.#control, Heartbeat.prefix(this.#relay), nonce);
+    const snapshot = emitHeartbeat(this.#control, Heartbeat.prefix(this.#own.relay), nonce);
     this.#pending.set(nonce, snapshot);
     await snapshot;
   }
@@ -46,7 +47,7 @@ export class Heartbeat {
       newest = this.#pending.get(nonce) ?? newest;
       this.#pending.delete(nonce);
     }
-    if (newest !== undefined) await recordProgress(this.#control, this.#relay, await newest, lsn);
+    if (newest !== undefined) await recordProgress(this.#control, this.#own, await newest, lsn);
   }
 }
 

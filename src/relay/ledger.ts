@@ -2,6 +2,7 @@
 import { FerryError } from '../kernel/errors.ts';
 import { formatLsn, type Lsn, parseLsn } from '../kernel/lsn.ts';
 import type { Queryable } from '../postgres/connection.ts';
+import type { RelayRun } from './checkpoint.ts';
 
 export interface EpochOrigin {
   readonly consistentPoint: Lsn;
@@ -74,18 +75,35 @@ export async function recordOrigin(
   );
 }
 
-export async function markLive(client: Queryable, relay: string, epoch: number): Promise<void> {
-  await client.query(`update ferry.relay_epoch set state = 'live' where relay = $1 and epoch = $2`, [relay, epoch]);
+export async function markLive(client: Queryable, { relay, run }: RelayRun, epoch: number): Promise<void> {
+  await client.query(`update ferry.relay_epoch set state = 'live' where relay = ${OWN_RELAY} and epoch = $3`, [
+    relay,
+    run,
+    epoch,
+  ]);
 }
 
-/** Counts this start; the commit is durable when this resolves. */
-export async function countRun(client: Queryable, relay: string): Promise<bigint> {
+/**
+ * The relay's name in what is written for it, with the parameters $1 (relay) and $2 (run): the statement fails if another run was counted
+ * since. So a relay that froze writes nothing when it wakes up, whatever it was about to.
+ */
+export const OWN_RELAY = '(select ferry.own_run($1, $2))';
+
+/**
+ * Counts this start, of whoever holds the slot: null if that is another walsender than ours. The commit is durable when this resolves, and all
+ * that older runs have written is seen.
+ */
+export async function countRun(
+  client: Queryable,
+  { relay, slot, walsenderPid }: { relay: string; slot: string; walsenderPid: number },
+): Promise<bigint | null> {
   const { rows } = await client.query<{ run: bigint }>(
-    `insert into ferry.relay_run (relay, run) values ($1, 1)
+    `insert into ferry.relay_run (relay, run)
+     select $1, 1 from pg_replication_slots where slot_name = $2 and active_pid = $3
      on conflict (relay) do update set run = relay_run.run + 1 returning run`,
-    [relay],
+    [relay, slot, walsenderPid],
   );
-  return rows[0]?.run ?? 0n;
+  return rows[0]?.run ?? null;
 }
 
 export async function readRun(client: Queryable, relay: string): Promise<bigint> {
@@ -133,12 +151,18 @@ export async function findDayBeingRetired(client: Queryable): Promise<string | n
 }
 
 /** Tells ferry.outbox_status that every transaction visible in `snapshot` is published. */
-export async function recordProgress(client: Queryable, relay: string, snapshot: string, lsn: Lsn): Promise<void> {
+export async function recordProgress(
+  client: Queryable,
+  { relay, run }: RelayRun,
+  snapshot: string,
+  lsn: Lsn,
+): Promise<void> {
   await client.query(
-    `insert into ferry.relay_progress (relay, published_snapshot, published_lsn) values ($1, $2::pg_snapshot, $3)
+    `insert into ferry.relay_progress (relay, published_snapshot, published_lsn)
+     values (${OWN_RELAY}, $3::pg_snapshot, $4)
      on conflict (relay) do update
        set published_snapshot = excluded.published_snapshot, published_lsn = excluded.published_lsn, published_at = clock_timestamp()`,
-    [relay, snapshot, formatLsn(lsn)],
+    [relay, run, snapshot, formatLsn(lsn)],
   );
 }
 

@@ -97,14 +97,14 @@ export class Publisher {
     this.#measure(entries.length, bytes, (performance.now() - startedAt) / 1000);
     if (notes.some(({ note }) => note?.kind === 'resolved')) {
       failPoint('after-release-before-notes');
-      await settleAfter(control, next.relay, notes);
+      await settleAfter(control, next, notes);
     }
     failPoint('after-commit-before-confirm');
   }
 
   async #note(entries: readonly BatchEntry[]): Promise<void> {
     const { control, metrics } = this.#options;
-    await noteBefore(control, this.#checkpoint.relay, entries);
+    await noteBefore(control, this.#checkpoint, entries);
     for (const { note } of entries) {
       if (note?.kind === 'dead-letter') metrics.deadLetteredEventsTotal.add(1, { code: note.code });
       else if (note !== null) metrics.releasedEventsTotal.add(1, { result: note.as });

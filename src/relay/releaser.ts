@@ -10,7 +10,7 @@ import { decodeRelease, type ReleaseMessage } from '../events/release-message.ts
 import type { ErrorCode } from '../kernel/errors.ts';
 import type { Logger } from '../telemetry/logger.ts';
 import type { BatchEntry, LedgerNote } from './batch.ts';
-import type { Partial } from './checkpoint.ts';
+import type { Partial, RelayRun } from './checkpoint.ts';
 import type { ControlGate, ControlMessage } from './control-gate.ts';
 import { DeadLetterBodies, type DeadLetterBodiesOptions } from './dead-letter-bodies.ts';
 import { claimLetter } from './dead-letter-notes.ts';
@@ -18,7 +18,7 @@ import type { ParkedEvent, ParkedKey, ParkedKeys } from './parked-keys.ts';
 import type { RecordFactory, Refused } from './record-factory.ts';
 
 export interface ReleaserOptions extends DeadLetterBodiesOptions {
-  readonly relay: string;
+  readonly own: RelayRun;
   readonly factory: RecordFactory;
   readonly parked: ParkedKeys;
   readonly tiers: EventTiers;
@@ -148,7 +148,7 @@ export class Releaser {
 
   /** One that holds nobody up. Of several messages that name it, one publishes it. */
   async *#releaseLetter(release: Release, eventId: string): AsyncGenerator<BatchEntry> {
-    const { control, relay, factory, logger } = this.#options;
+    const { control, own, factory, logger } = this.#options;
     const { request, by } = release;
     const about = { release: request.id, by: request.by, eventId };
     const { value: event } = await this.#bodies.read(request.topic, request.key, [eventId]).next();
@@ -159,7 +159,7 @@ export class Releaser {
       );
       return;
     }
-    const position = await claimLetter(control, relay, eventId, by);
+    const position = await claimLetter(control, own, eventId, by);
     if (position === null) {
       logger.warn(about, 'what was to be released is no dead letter of this relay, or is parked: then release its key');
       return;

@@ -22,6 +22,7 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { backfill, readPublishedIds } from './backfill.ts';
 import type { BatchLimits } from './batch.ts';
+import type { RelayRun } from './checkpoint.ts';
 import { ControlGate, type ControlHandlers } from './control-gate.ts';
 import { correctByParked, correctByTopics, countDeadLetters } from './dead-letter-notes.ts';
 import { ensureEpoch, type ReadyEpoch } from './epoch.ts';
@@ -151,12 +152,12 @@ export class RelaySession {
     const publisher = new Publisher({ ...this.#options, sink, control }, checkpoint);
     // until what the epoch found in the outbox is published, what Kafka holds is asked of Kafka alone
     const isReset = epoch.epoch > 1 && checkpoint.backfill !== null;
-    const parked = await this.#loadParked(control, sink, isReset);
+    const parked = await this.#loadParked(control, sink, checkpoint, isReset);
     const factory = new RecordFactory({ ...this.#options, topics: sink, parked });
     this.#every(this.#options.statusIntervalMs, () => stream.confirm(publisher.checkpoint.endLsn));
     if (epoch.state === 'creating') {
       await publisher.move(checkpoint.endLsn); // the epoch is live only once its first checkpoint is durable
-      await markLive(control, name, epoch.epoch);
+      await markLive(control, checkpoint, epoch.epoch);
     }
     const parts = { control, stream, sink, publisher, factory, parked, publicationIdentity };
     if (checkpoint.backfill !== null) await this.#backfill(parts, epoch, isReset);
@@ -168,11 +169,11 @@ export class RelaySession {
   }
 
   /** What waits behind poison is the relay's, whatever its epoch. */
-  async #loadParked(control: SerialClient, sink: Sink, isReset: boolean): Promise<ParkedKeys> {
-    const { name, routes, parkedBounds } = this.#options;
+  async #loadParked(control: SerialClient, sink: Sink, own: RelayRun, isReset: boolean): Promise<ParkedKeys> {
+    const { routes, parkedBounds } = this.#options;
     const topicOf = (aggregateType: string) => routes.tryTopicOf(aggregateType) ?? routes.unrouted;
     const parked = await ParkedKeys.load(sink.parkedTopic, parkedBounds, sink.readParked(), topicOf);
-    await correctByParked(control, name, parked, isReset);
+    await correctByParked(control, own, parked, isReset);
     return parked;
   }
 
@@ -184,19 +185,19 @@ export class RelaySession {
       ? await readPublishedIds({ ...this.#options, ...parts, signal, checkpoint: publisher.checkpoint })
       : { ids: new Set<string>(), onlyDead: new Set<string>() };
     for (const { events } of parked.keys()) for (const { eventId } of events) published.ids.add(eventId); // they are on the list
-    if (isReset && !signal.aborted) await correctByTopics(control, this.#options.name, published);
+    if (isReset && !signal.aborted) await correctByTopics(control, publisher.checkpoint, published);
     await backfill({ ...this.#options, ...parts, epoch, published: published.ids, signal });
   }
 
   async #stream(parts: StreamParts, watcher: SessionWatcher): Promise<void> {
     const { control, stream, publisher, factory, parked, publicationIdentity } = parts;
     const { name, publication, limits, lingerMs, metrics, bufferMaxBytes, deadAfterMs, logger } = this.#options;
-    const heartbeat = new Heartbeat(control, name);
+    const heartbeat = new Heartbeat(control, publisher.checkpoint);
     const gate = new ControlGate(name, await controlKey(control, name), this.#options);
     const releaser = new Releaser({
       ...this.#options,
       ...parts,
-      relay: name,
+      own: publisher.checkpoint,
       gate,
       resumed: publisher.checkpoint.partial,
     });

@@ -1,7 +1,7 @@
 /**
  * The start-up order from holding the slot to a checkpoint that may be gone on from (docs/adr/0004): prove that the slot is ours, fence,
- * read the checkpoint, compare. Every step depends on the one before it: in another order a zombie fences the living, or a checkpoint is
- * read that an older relay still moves.
+ * read the checkpoint, compare, count the run. Every step depends on the one before it: in another order a zombie fences the living, or a
+ * checkpoint or notes are read that an older relay still changes.
  */
 import { randomUUID } from 'node:crypto';
 import type { ChangeStream } from '../events/change-stream.ts';
@@ -38,7 +38,7 @@ export interface StartUp {
 
 /** The checkpoint to go on from, of this run. Rejects with the refusal where there is one, with SlotLostError if the slot is gone. */
 export async function agreeOnCheckpoint(start: StartUp): Promise<Checkpoint> {
-  const { name, control, stream, sink, epoch } = start;
+  const { name, slot, control, stream, sink, epoch } = start;
   const { systemId, timeline } = stream.identity;
   const ours = identityOf(start);
   if ((await readSystemIdentifier(control)) !== systemId) {
@@ -57,16 +57,17 @@ export async function agreeOnCheckpoint(start: StartUp): Promise<Checkpoint> {
       `the checkpoint topic holds nothing of relay ${name}, which is in epoch ${epoch.epoch}`,
     );
   }
-  const run = await readRun(control, name);
   if (found !== null) {
     compareIdentity(found, ours);
     const { lastEventId } = found;
     const lastEventPresent = lastEventId === null ? null : await isPresentAtLast(control, name, lastEventId);
-    compare(found, stream.identity, { confirmedFlushLsn, run, lastEventPresent });
+    compare(found, stream.identity, { confirmedFlushLsn, run: await readRun(control, name), lastEventPresent });
     await sink.pin(found.topics);
-    await correctByCheckpoint(control, found);
   }
-  return { ...(found ?? firstCheckpoint(ours, epoch, superseded)), timeline, run: await countRun(control, name) };
+  const run = await countRun(control, { relay: name, slot, walsenderPid: stream.processId });
+  if (run === null) throw new SlotLostError(`slot ${slot} was taken before this run was counted`);
+  if (found !== null) await correctByCheckpoint(control, { relay: name, run }, found);
+  return { ...(found ?? firstCheckpoint(ours, epoch, superseded)), timeline, run };
 }
 
 /**

@@ -143,6 +143,38 @@ describe('a parked key', { concurrency: 2 }, () => {
     assert.deepEqual(await idsOf(lab, 'k'), [two, one]);
   });
 
+  test('alone is published once when the relay froze while it claimed it, and the next one did its work', async (t) => {
+    const lab = await openLab(t, { EVENT_TIERS: 'commerce.OrderPlaced=best-effort' });
+    await lab.stream();
+    const [one] = await lab.insert([bad('k', 1)]);
+    lab.deadLetters = 1;
+    await lab.assertExactlyOnce();
+    await patch(lab, one);
+    const waiting = async (count: number) => {
+      const { rows } = await lab.sql<{ count: bigint }>(
+        `select count(*) as count from pg_stat_activity
+          where datname = current_database() and application_name like 'ferry relay %' and wait_event_type = 'Lock'`,
+      );
+      return Number(rows[0]?.count) === count;
+    };
+    const standby = lab.newRelay();
+    const pool = createPool(lab.config, 'test', { max: 1 });
+    t.after(() => pool.end());
+    await transaction(pool, async (tx) => {
+      await tx.query('select from ferry.relay_dead_letter for update');
+      await askToPublish(lab, 'k', [one]);
+      await waitUntil('the relay claiming it', () => waiting(1));
+      lab.relay.freeze();
+      standby.start();
+      await waitUntil('the next relay waiting for the first', () => waiting(2), { deadlineMs: 60_000 });
+    });
+    lab.deadLetters = 0;
+    await waitUntil('it being published', async () => (await lab.statusOf(one)) === 'published');
+    lab.relay.thaw();
+    await lab.assertExactlyOnce();
+    assert.deepEqual(await idsOf(lab, 'k'), [one]);
+  });
+
   test('keeps waiting when a new epoch begins; what the epoch publishes goes behind it', async (t) => {
     const lab = await openLab(t);
     await lab.stream();

@@ -75,7 +75,7 @@ export async function live(
   });
   const gate = controlGate;
   const releaser = new Releaser({
-    ...{ relay: 'main', control, sink, factory, parked, tiers, gate, ...quiet },
+    ...{ own: start, control, sink, factory, parked, tiers, gate, ...quiet },
     limits: life.limits,
     resumed: start.partial,
   });

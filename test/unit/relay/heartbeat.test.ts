@@ -5,6 +5,8 @@ import type { Queryable } from '../../../src/postgres/connection.ts';
 import { Heartbeat, RequestedHeartbeats } from '../../../src/relay/heartbeat.ts';
 import { lsn } from '../../support/relay-fixtures.ts';
 
+const OWN = { relay: 'main', run: 7n };
+
 /** Plays the database: gives each heartbeat a snapshot of its own, and keeps what is recorded as published. */
 class Database implements Queryable {
   readonly nonces: string[] = [];
@@ -29,21 +31,21 @@ class Database implements Queryable {
 
 test('a heartbeat that was published tells its snapshot, the newest of several', async () => {
   const database = new Database();
-  const heartbeat = new Heartbeat(database, 'main');
+  const heartbeat = new Heartbeat(database, OWN);
   for (let i = 0; i < 3; i++) await heartbeat.beat();
   assert.equal(new Set(database.nonces).size, 3);
   const [first = '', second = '', third = ''] = database.nonces;
   await heartbeat.published([first, second], lsn(0x10));
   await heartbeat.published([third], lsn(0x20));
   assert.deepEqual(database.recorded, [
-    ['main', 'snapshot 2', '0/10'],
-    ['main', 'snapshot 3', '0/20'],
+    ['main', 7n, 'snapshot 2', '0/10'],
+    ['main', 7n, 'snapshot 3', '0/20'],
   ]);
 });
 
 test('one that somebody else emitted, or that came twice, says nothing', async () => {
   const database = new Database();
-  const heartbeat = new Heartbeat(database, 'main');
+  const heartbeat = new Heartbeat(database, OWN);
   await heartbeat.beat();
   await heartbeat.published(['forged'], lsn(1));
   await heartbeat.published([], lsn(1));
@@ -55,7 +57,7 @@ test('one that somebody else emitted, or that came twice, says nothing', async (
 
 test('no more than eight are under way, and publishing one makes room', async () => {
   const database = new Database();
-  const heartbeat = new Heartbeat(database, 'main');
+  const heartbeat = new Heartbeat(database, OWN);
   for (let i = 0; i < 20; i++) await heartbeat.beat();
   assert.equal(database.nonces.length, 8);
   await heartbeat.published(database.nonces.slice(0, 1), lsn(1));
@@ -65,7 +67,7 @@ test('no more than eight are under way, and publishing one makes room', async ()
 
 test('one that is published before its own answer is here tells its snapshot all the same, and does not stay under way', async () => {
   const database = new Database();
-  const heartbeat = new Heartbeat(database, 'main');
+  const heartbeat = new Heartbeat(database, OWN);
   for (let i = 1; i <= 20; i++) {
     const answer = Promise.withResolvers<void>();
     database.answers = answer.promise;
@@ -73,7 +75,7 @@ test('one that is published before its own answer is here tells its snapshot all
     const published = heartbeat.published(database.nonces.slice(-1), lsn(i));
     answer.resolve();
     await Promise.all([beating, published]);
-    assert.deepEqual(database.recorded.at(-1)?.[1], `snapshot ${i}`);
+    assert.deepEqual(database.recorded.at(-1)?.[2], `snapshot ${i}`);
   }
 });
 
