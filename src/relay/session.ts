@@ -38,7 +38,7 @@ import { Releaser } from './releaser.ts';
 import { replayHandler } from './replay-handler.ts';
 import type { OpenSink, Sink } from './sink.ts';
 import { readSlot } from './slot.ts';
-import { agreeOnCheckpoint } from './start-up.ts';
+import { agreeOnCheckpoint, readHeldSlot } from './start-up.ts';
 import type { RelayStateMachine } from './states.ts';
 import { Streaming } from './streaming.ts';
 
@@ -143,18 +143,22 @@ export class RelaySession {
     this.#scope.defer('replication stream', () => stream.stop());
     stream.ended.then(this.#fail);
     this.#states.to('comparing');
+    const { slot, statusIntervalMs } = this.#options;
+    const confirmedFlushLsn = await readHeldSlot({ slot, control, stream });
+    let confirmedLsn = () => confirmedFlushLsn; // nothing later, before something is published
+    // from here on, for the server gives the slot of a silent walsender to the next: Kafka, what is parked and the backfill may take long
+    this.#every(statusIntervalMs, () => stream.confirm(confirmedLsn()));
     const sink = await openSink({ name, transactionalId: this.#transactionalId(stream) });
     this.#scope.defer('Kafka', () => sink.close());
 
-    const { slot } = this.#options;
-    const checkpoint = await agreeOnCheckpoint({ name, slot, control, stream, sink, epoch });
+    const checkpoint = await agreeOnCheckpoint({ name, slot, control, stream, confirmedFlushLsn, sink, epoch });
     this.#publishing = true;
     const publisher = new Publisher({ ...this.#options, sink, control }, checkpoint);
+    confirmedLsn = () => publisher.checkpoint.endLsn;
     // until what the epoch found in the outbox is published, what Kafka holds is asked of Kafka alone
     const isReset = epoch.epoch > 1 && checkpoint.backfill !== null;
     const parked = await this.#loadParked(control, sink, checkpoint, isReset);
     const factory = new RecordFactory({ ...this.#options, topics: sink, parked });
-    this.#every(this.#options.statusIntervalMs, () => stream.confirm(publisher.checkpoint.endLsn));
     if (epoch.state === 'creating') {
       await publisher.move(checkpoint.endLsn); // the epoch is live only once its first checkpoint is durable
       await markLive(control, checkpoint, epoch.epoch);

@@ -26,27 +26,36 @@ export class SlotLostError extends Error {
   override readonly name = 'SlotLostError';
 }
 
-export interface StartUp {
-  readonly name: string;
+export interface HeldSlot {
   readonly slot: string;
   readonly control: Queryable;
   /** Holds the slot, paused. */
   readonly stream: ChangeStream;
+}
+
+export interface StartUp extends HeldSlot {
+  readonly name: string;
+  /** The slot's, since the stream holds it. */
+  readonly confirmedFlushLsn: Lsn;
   readonly sink: Sink;
   readonly epoch: ReadyEpoch;
 }
 
-/** The checkpoint to go on from, of this run. Rejects with the refusal where there is one, with SlotLostError if the slot is gone. */
-export async function agreeOnCheckpoint(start: StartUp): Promise<Checkpoint> {
-  const { name, slot, control, stream, sink, epoch } = start;
-  const { systemId, timeline } = stream.identity;
-  const ours = identityOf(start);
-  if ((await readSystemIdentifier(control)) !== systemId) {
+/** Where the slot stands that is ours now. Rejects with SlotLostError if it is not. */
+export async function readHeldSlot(held: HeldSlot): Promise<Lsn> {
+  if ((await readSystemIdentifier(held.control)) !== held.stream.identity.systemId) {
     throw new FerryError('RELAY_CONFIGURATION', 'DATABASE_URL leads to two different servers (a load balancer?)');
   }
+  return proveSlot(held);
+}
+
+/** The checkpoint to go on from, of this run. Rejects with the refusal where there is one, with SlotLostError if the slot is gone. */
+export async function agreeOnCheckpoint(start: StartUp): Promise<Checkpoint> {
+  const { name, slot, control, stream, confirmedFlushLsn, sink, epoch } = start;
+  const { timeline } = stream.identity;
+  const ours = identityOf(start);
   const peeked = await sink.peek();
   if (peeked !== null && !isSuperseded(peeked, ours, epoch)) compareIdentity(peeked, ours);
-  const confirmedFlushLsn = await proveSlot(start);
   await sink.fence(() => proveSlot(start));
   const newest = await sink.readCheckpoint();
   const superseded = newest !== null && isSuperseded(newest, ours, epoch) ? newest : null;
@@ -91,7 +100,7 @@ function identityOf({ name, slot, stream, epoch }: StartUp): CheckpointIdentity 
 }
 
 /** The slot must be ours at the moment of fencing: a relay that lost it and fenced would stop the one that has it. */
-async function proveSlot({ control, slot, stream }: StartUp): Promise<Lsn> {
+async function proveSlot({ control, slot, stream }: HeldSlot): Promise<Lsn> {
   const facts = await readSlot(control, slot);
   if (facts?.activePid !== stream.processId) {
     throw new SlotLostError(`slot ${slot} is held by ${facts?.activePid ?? 'nobody'}`);

@@ -58,6 +58,37 @@ describe('a standby', () => {
     assert.equal(await standby.stop(), 0);
   });
 
+  test('gets no slot from a relay that is still starting, however long that takes', async (t) => {
+    const lab = await RelayLab.open(stack, { RELAY_STATUS_INTERVAL_MS: '100' });
+    t.after(() => lab.close());
+    await lab.stream();
+    await lab.relay.stop();
+    const holder = await lab.connect();
+    t.after(() => holder.end());
+    await holder.query('begin');
+    await holder.query('lock table ferry.relay_dead_letter'); // the start looks there while it holds the slot
+    lab.relay.start();
+    const { rows } = await waitUntil('the start waiting', async () => {
+      const waiting = await lab.sql<{ now: Date }>(
+        `select now() from pg_stat_activity
+          where datname = current_database() and application_name like 'ferry relay %' and wait_event_type = 'Lock'`,
+      );
+      return waiting.rows.length > 0 && waiting;
+    });
+    await waitUntil('the server hearing of the relay', async () => {
+      const heard = await lab.sql(
+        `select from pg_stat_replication join pg_replication_slots on active_pid = pid
+          where slot_name = $1 and reply_time > $2`,
+        [relayNames(lab.config).slot, rows[0]?.now],
+      );
+      return heard.rowCount === 1;
+    });
+    await holder.query('rollback');
+    await untilStreaming(lab.relay);
+    await lab.insert([{ aggregateId: 'after', tombstone: true }]);
+    await lab.assertExactlyOnce();
+  });
+
   test('is not needed for a clean stop: what is published is confirmed, and the slot is free', async (t) => {
     const lab = await RelayLab.open(stack);
     t.after(() => lab.close());

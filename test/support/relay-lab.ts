@@ -138,12 +138,18 @@ export class RelayLab {
     return rows.map(({ id }) => id);
   }
 
-  /** Runs a statement on a connection of its own. */
-  async sql<R extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<pg.QueryResult<R>> {
+  /** A connection to the database, for what takes several statements. */
+  async connect(): Promise<pg.Client> {
     const client = new pg.Client({ connectionString: this.environment.DATABASE_URL });
     client.on('error', () => {}); // shows in the query
+    await client.connect();
+    return client;
+  }
+
+  /** Runs a statement on a connection of its own. */
+  async sql<R extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<pg.QueryResult<R>> {
+    const client = await this.connect();
     try {
-      await client.connect();
       return await client.query<R>(text, values);
     } finally {
       await client.end().catch(() => {});
