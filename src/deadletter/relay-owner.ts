@@ -4,6 +4,7 @@
  */
 import { encodeRelease } from '../events/release-message.ts';
 import { emitControls } from '../outbox/control-writer.ts';
+import { currentPosition } from '../outbox/position.ts';
 import type { Pool, Queryable } from '../postgres/connection.ts';
 import { transaction } from '../postgres/transaction.ts';
 import type { LetterToTell, LetterToWatch } from './told-letters.ts';
@@ -46,8 +47,7 @@ export async function tellRelay({ store, owner, relay }: RelayPlace, letter: Let
       encodeRelease({ id: letter.retryId ?? '', topic, key, by, skip, event }),
     ]);
   });
-  const { rows } = await owner.query<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn');
-  return rows[0]?.lsn ?? null;
+  return currentPosition(owner);
 }
 
 async function patch(tx: Queryable, { eventId, by, reason }: LetterToTell, payload: string): Promise<void> {

@@ -4,8 +4,6 @@
  */
 export type Lsn = bigint & { readonly __brand: 'Lsn' };
 
-export const LSN_ZERO = 0n as Lsn;
-
 const LSN_TEXT = /^([0-9A-Fa-f]{1,8})\/([0-9A-Fa-f]{1,8})$/;
 
 /** Parses Postgres's `XXX/XXX`. Throws a TypeError on anything else. */

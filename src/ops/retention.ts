@@ -12,6 +12,7 @@ import { relayChannel } from '../events/relay-channel.ts';
 import { sleep } from '../kernel/deadline.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
 import { type Lsn, parseLsn } from '../kernel/lsn.ts';
+import { currentPosition } from '../outbox/position.ts';
 import { withRetentionLock } from '../outbox/retention-lock.ts';
 import type { Queryable } from '../postgres/connection.ts';
 import { ensurePartitions } from '../postgres/partitions.ts';
@@ -108,7 +109,7 @@ class RetentionRun {
     if (found !== null) this.keep(day, rows, found);
     else if (dryRun) this.#tell({ day: day.day, rows, outcome: 'would be dropped', hold: null });
     else {
-      this.#standstill ??= readEnd(db).then((lsn) => this.#untilPublished(lsn));
+      this.#standstill ??= currentPosition(db).then((lsn) => this.#untilPublished(parseLsn(lsn)));
       const standstill = await this.#standstill;
       if (standstill === null) await this.#retire(day, rows);
       else this.keep(day, rows, standstill);
@@ -226,11 +227,6 @@ async function note(db: Queryable, { day, firstId, endId }: OutboxDay, rows: big
 
 async function forget(db: Queryable, { day }: OutboxDay): Promise<void> {
   await db.query('delete from ferry.outbox_retired where day = $1 and dropped_at is null', [day]);
-}
-
-async function readEnd(db: Queryable): Promise<Lsn> {
-  const { rows } = await db.query<{ lsn: string }>('select pg_current_wal_insert_lsn()::text as lsn');
-  return parseLsn(rows[0]?.lsn ?? '0/0');
 }
 
 /** The first time, the end of WAL is noted: whatever the day holds was committed below. */

@@ -5,6 +5,7 @@
  */
 import type { OutboxEvent, Position } from '../events/outbox-event.ts';
 import type { TopicRoutes } from '../events/routes.ts';
+import { sleep } from '../kernel/deadline.ts';
 import { readEvents } from '../outbox/event-reader.ts';
 import { readEventTopics } from '../outbox/event-topics.ts';
 import type { Queryable } from '../postgres/connection.ts';
@@ -12,7 +13,7 @@ import type { Logger } from '../telemetry/logger.ts';
 import type { BatchEntry, BatchLimits } from './batch.ts';
 import { backfillLsn, type Checkpoint, topicsEver } from './checkpoint.ts';
 import type { ReadyEpoch } from './epoch.ts';
-import { findOlderRows } from './ledger.ts';
+import { findOlderRows, isSeenByAll } from './ledger.ts';
 import type { Publisher } from './publisher.ts';
 import type { RecordFactory } from './record-factory.ts';
 import type { Sink } from './sink.ts';
@@ -29,10 +30,14 @@ export interface BackfillOptions {
   readonly signal: AbortSignal;
 }
 
+const LOOK_EVERY_MS = 100;
+const LOOKS_A_REPORT = 50;
+
 /** Resolves when no such row is left, or early when the signal fires. Safe to repeat after a crash. */
 export async function backfill(options: BackfillOptions): Promise<void> {
   const { control, epoch, publisher, published, limits, signal, logger } = options;
   let progress = publisher.checkpoint.backfill;
+  if (progress !== null) await untilSeen(options);
   while (progress !== null && !signal.aborted) {
     const rows = await findOlderRows(control, epoch.origin.snapshot, progress.rowSeq, limits.maxEvents);
     const last = rows.at(-1);
@@ -50,6 +55,16 @@ export async function backfill(options: BackfillOptions): Promise<void> {
     progress = { rowSeq, count: progress.count + events.length };
     if (entries.length > 0) await publisher.publishBackfill(entries, progress);
     logger.info({ events: progress.count }, 'publishing rows that are older than the slot');
+  }
+}
+
+/** Rows that nobody sees yet would be passed over, and the slot does not send them. */
+async function untilSeen({ control, epoch, signal, logger }: BackfillOptions): Promise<void> {
+  for (let looks = 0; !signal.aborted && !(await isSeenByAll(control, epoch.origin.snapshot)); looks++) {
+    if (looks % LOOKS_A_REPORT === 0) {
+      logger.warn('rows older than the slot wait for commits that a synchronous standby has not confirmed');
+    }
+    await sleep(LOOK_EVERY_MS, signal);
   }
 }
 

@@ -118,11 +118,6 @@ export class BatchBuilder {
     return this.#entries.length === 0 && this.#ends.length === 0 && this.#open === null;
   }
 
-  /** Share of the limits in use. */
-  get fill(): number {
-    return Math.max(this.#entries.length / this.#limits.maxEvents, this.#bytes / this.#limits.maxBytes);
-  }
-
   /**
    * Whether there is something to publish now: events of whole transactions, a part that fills a batch, or a heartbeat. Transactions
    * without events are not worth a Kafka transaction of their own: the next heartbeat takes them along.

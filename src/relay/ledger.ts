@@ -183,6 +183,20 @@ export interface OlderRow {
   readonly seq: bigint;
 }
 
+/**
+ * Whether everybody sees what the slot's snapshot shows. That is made from the WAL, where a commit stands before the synchronous standby has it
+ * which it waits for; until then its transaction is under way for all others.
+ */
+export async function isSeenByAll(client: Queryable, snapshot: string): Promise<boolean> {
+  const { rows } = await client.query<{ seen: boolean }>(
+    `select pg_snapshot_xmax(now) >= pg_snapshot_xmax(slot)
+            and not exists (select from pg_snapshot_xip(now) as xid where pg_visible_in_snapshot(xid, slot)) as seen
+       from (select pg_current_snapshot() as now, $1::pg_snapshot as slot) as snapshots`,
+    [snapshot],
+  );
+  return rows[0]?.seen === true;
+}
+
 /** The next rows older than the slot, in order of insertion, behind `rowSeq`: those whose transactions its snapshot shows. */
 export async function findOlderRows(
   client: Queryable,

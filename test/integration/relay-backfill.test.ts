@@ -1,11 +1,14 @@
 /** Rows are read a bounded part at a time, also where many are to be published that came by no stream. */
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
+import type pg from 'pg';
 import { readEvents } from '../../src/outbox/event-reader.ts';
 import { createPool } from '../../src/postgres/connection.ts';
 import { orderPlaced } from '../support/order-payloads.ts';
 import { createRandom } from '../support/random.ts';
-import { RelayLab } from '../support/relay-lab.ts';
+import { RelayLab, untilStreaming } from '../support/relay-lab.ts';
+import { startOwnPostgres } from '../support/relay-postgres.ts';
+import { waitUntil } from '../support/signals.ts';
 import { testStack } from '../support/stack.ts';
 
 const stack = await testStack();
@@ -32,6 +35,55 @@ describe('the backfill', () => {
     await lab.stream();
     await lab.assertExactlyOnce();
     t.diagnostic(`peak memory ${Math.round((lab.relay.peakMemoryBytes() ?? 0) / MIB)} MiB`);
+  });
+
+  test('waits for rows that the slot counts as committed, and a synchronous standby lets nobody see', async (t) => {
+    const server = await startOwnPostgres();
+    t.after(() => server.close());
+    const lab = await RelayLab.open(stack, { DATABASE_URL: server.databaseUrl });
+    t.after(() => lab.close());
+    await lab.configure('synchronous_commit', 'local'); // so that the relay's own commits do not queue behind that of the writer
+    const clients = await Promise.all([lab.connect(), lab.connect(), lab.connect()]);
+    t.after(() => Promise.all(clients.map((client) => client.end())));
+    const [first, second, writer] = clients;
+    const xidOf = async (client: pg.Client) => {
+      const { rows } = await client.query<{ xid: string }>('select pg_current_xact_id()::text as xid');
+      return rows[0]?.xid;
+    };
+    const untilSlotWaitsFor = (xid: string | undefined) =>
+      waitUntil(`the slot waiting for transaction ${xid}`, async () => {
+        const waiting = await lab.sql('select from pg_locks where not granted and transactionid::text = $1', [xid]);
+        return waiting.rowCount !== 0;
+      });
+    // the slot takes up what commits between its two waits, and begins behind the second
+    await first.query('begin');
+    const older = await xidOf(first);
+    lab.relay.start();
+    await untilSlotWaitsFor(older);
+    await second.query('begin');
+    const younger = await xidOf(second);
+    await first.query('rollback');
+    await untilSlotWaitsFor(younger);
+    await lab.requireStandby('away');
+    await writer.query('set synchronous_commit = remote_apply');
+    const hanging = writer.query(
+      `insert into ferry.outbox (aggregatetype, aggregateid, type, payload) values ('order', 'hidden', 'commerce.OrderPlaced', $1)`,
+      [orderPlaced(random)],
+    );
+    lab.rows += 1;
+    await waitUntil('its commit hanging', async () => {
+      const { rowCount } = await lab.sql(`select from pg_stat_activity where wait_event = 'SyncRep'`);
+      return rowCount === 1;
+    });
+    await second.query('rollback');
+    await lab.relay.waitForLog(
+      'the backfill waiting',
+      ({ msg }) => msg?.startsWith('rows older than the slot wait') === true,
+    );
+    await lab.requireStandby('');
+    await hanging;
+    await untilStreaming(lab.relay);
+    await lab.assertExactlyOnce();
   });
 });
 

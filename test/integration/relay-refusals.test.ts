@@ -145,7 +145,7 @@ test('the relay waits for a commit that it has published and a synchronous stand
   const server = await startOwnPostgres();
   t.after(() => server.close());
   const lab = await publishingLab(t, { DATABASE_URL: server.databaseUrl });
-  await requireStandby(lab, 'away');
+  await lab.requireStandby('away');
   const before = (await lab.records(lab.topic('order'))).length;
   const hanging = insertOrders(lab, 1);
   await waitUntil('its record', async () => (await lab.records(lab.topic('order'))).length > before);
@@ -160,20 +160,11 @@ test('the relay waits for a commit that it has published and a synchronous stand
     );
     return waiting.rowCount !== 0;
   });
-  await requireStandby(lab, '');
+  await lab.requireStandby('');
   await hanging;
   await lab.relay.waitForLog('streaming', ({ msg }) => msg === 'streaming');
   await lab.assertExactlyOnce();
 });
-
-async function requireStandby(lab: RelayLab, name: string): Promise<void> {
-  await lab.sql(`alter system set synchronous_standby_names = '${name}'`);
-  await lab.sql('select pg_reload_conf()');
-  await waitUntil('the setting', async () => {
-    const { rows } = await lab.sql<{ names: string }>(`select current_setting('synchronous_standby_names') as names`);
-    return rows[0]?.names === name;
-  });
-}
 
 /** A lab whose relay streams and has published something. */
 async function publishingLab(t: TestContext, environment: Record<string, string> = {}): Promise<RelayLab> {

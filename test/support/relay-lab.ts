@@ -138,6 +138,21 @@ export class RelayLab {
     return rows.map(({ id }) => id);
   }
 
+  /** Commits wait for a synchronous standby of this name; none if it is empty. The server is the lab's own. */
+  async requireStandby(name: string): Promise<void> {
+    await this.configure('synchronous_standby_names', name);
+  }
+
+  /** Changes a setting of the server, which is the lab's own. */
+  async configure(setting: string, value: string): Promise<void> {
+    await this.sql(`alter system set ${setting} = '${value}'`);
+    await this.sql('select pg_reload_conf()');
+    await waitUntil('the setting', async () => {
+      const { rows } = await this.sql<{ now: string }>(`select current_setting('${setting}') as now`);
+      return rows[0]?.now === value;
+    });
+  }
+
   /** A connection to the database, for what takes several statements. */
   async connect(): Promise<pg.Client> {
     const client = new pg.Client({ connectionString: this.environment.DATABASE_URL });
