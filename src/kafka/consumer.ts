@@ -50,6 +50,8 @@ export interface GroupConsumerOptions {
 const FETCH_WAIT_MS = 250;
 const ROOM_WAIT_MS = 500;
 const BACKOFF_BASE_MS = 100;
+/** A commit that hangs would hold up all that come after it; longer than kafkajs waits for an answer. */
+const COMMIT_TIMEOUT_MS = 20_000;
 /** How long a stop waits for a group that is just being joined, for the last commit, and for the brokers to take the farewell. */
 const LEAVE_TIMEOUT_MS = 3_000;
 
@@ -204,7 +206,7 @@ export class GroupConsumer {
       partitions: partitions.map(({ partition, offset }) => ({ partition, offset: String(offset) })),
     }));
     try {
-      await commitOffsets({ topics });
+      await withDeadline('a commit of offsets', COMMIT_TIMEOUT_MS, commitOffsets({ topics }));
       if (this.#commitOffsets !== commitOffsets && this.#commitOffsets === null) return; // a new assignment came meanwhile
       for (const { topic, partition, offset } of news) this.#committed.set(`${topic}/${partition}`, offset);
     } catch (error) {

@@ -57,14 +57,19 @@ export class RecorderGroup {
     return member;
   }
 
-  /** Waits until an event is applied; the failure tells the last words of members and relay. */
+  /** Waits until an event is applied. */
   async untilApplied(eventId: string | undefined, deadlineMs = APPLY_DEADLINE_MS): Promise<void> {
     const isApplied = async () => {
       const found = 'select from public.recorded_event where consumer_group = $1 and event_id = $2';
       return (await this.#lab.sql(found, [this.group, eventId])).rowCount === 1;
     };
+    await this.#explained(waitUntil('the event being applied', isApplied, { deadlineMs }));
+  }
+
+  /** A failure tells the last words of members and relay. */
+  async #explained(wait: Promise<unknown>): Promise<void> {
     try {
-      await waitUntil('the event being applied', isApplied, { deadlineMs });
+      await wait;
     } catch (thrown) {
       throw this.#explain(coerceError(thrown));
     }
@@ -112,7 +117,7 @@ export class RecorderGroup {
    * were released, so that each event must be applied.
    */
   async assertEffectivelyOnce({ released = false } = {}): Promise<RecorderCount> {
-    await untilConsumed(this.#lab.config, this.group, this.#recording.topics);
+    await this.#explained(untilConsumed(this.#lab.config, this.group, this.#recording.topics));
     const deadLetters = released ? [] : [...(await this.deadLetters()).keys()];
     const { rows } = await this.#lab.sql<Record<string, number>>(COUNT, [this.group, deadLetters]);
     const { events = 0, applied = 0, ...faults } = rows[0] ?? {};
