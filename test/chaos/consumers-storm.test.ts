@@ -64,6 +64,7 @@ async function rage(t: TestContext, lab: RelayLab, group: RecorderGroup): Promis
   const report = await stormUntil(isEnough, members, createRandom(seed), EVERY_MS);
   const appliedInStorm = await group.applied();
   await writing.stop();
+  await lab.assertExactlyOnce(); // what the relay has not published yet nobody can have applied
   t.diagnostic(`seed ${seed}: ${JSON.stringify({ ...report, appliedInStorm, events: lab.rows })}`);
   assert.ok(report.kills + report.stops > 0, 'nobody left');
 }
