@@ -1,4 +1,5 @@
 /** Ports for the embedded parts: the configured one, the one used last time, or a free one. */
+import { randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
 import type { VariableName } from '../config/variables.ts';
 import { FerryError } from '../kernel/errors.ts';
@@ -12,17 +13,20 @@ export function isPortFree(port: number): Promise<boolean> {
   });
 }
 
-/** A port that nobody listens on; another program may still take it before it is used. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once('error', reject);
-    server.listen({ port: 0, host: '127.0.0.1' }, () => {
-      const address = server.address();
-      const port = typeof address === 'object' && address !== null ? address.port : 0;
-      server.close(() => resolve(port));
-    });
-  });
+/** Below those that systems give to outgoing connections: Linux from 32768 on, others from 49152 (RFC 6335) on. */
+const FREE_PORTS = { first: 15_000, end: 30_000 } as const;
+const FREE_PORT_ATTEMPTS = 100;
+
+/**
+ * A port that nobody listens on; another program may still take it before it is used, but no outgoing connection will: not now, nor while
+ * the part that uses it is down, when one of its own clients could get it and be connected to itself. Throws PORT_TAKEN.
+ */
+export async function freePort(): Promise<number> {
+  for (let attempt = 0; attempt < FREE_PORT_ATTEMPTS; attempt++) {
+    const port = randomInt(FREE_PORTS.first, FREE_PORTS.end);
+    if (await isPortFree(port)) return port;
+  }
+  throw new FerryError('PORT_TAKEN', `no free port was found from ${FREE_PORTS.first} to ${FREE_PORTS.end - 1}`);
 }
 
 /** `configured` 0 means any: the port used before if it is free, else a new one. Throws PORT_TAKEN naming the variable. */

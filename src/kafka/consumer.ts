@@ -11,6 +11,7 @@ import { backoffMs, sleep, withDeadline } from '../kernel/deadline.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { createKafka, type KafkaOptions } from './client.ts';
 import { type LogRecord, toLogRecord } from './log-reader.ts';
+import { Membership } from './membership.ts';
 import { Sockets } from './sockets.ts';
 import { ensureTopics, type TopicSettings } from './topic-catalog.ts';
 
@@ -104,11 +105,12 @@ export class GroupConsumer {
   /** Resolves when it was stopped, rejects when kafkajs gave up. */
   async #consumeUntilItEnds(signal: AbortSignal): Promise<void> {
     const { kafka, groupId, sessionTimeoutMs, commitIntervalMs } = this.#options;
+    const rebalanceTimeoutMs = 2 * sessionTimeoutMs; // also how long kafkajs waits for a coordinator that hangs while the group is joined
     const sockets = new Sockets();
     const consumer = createKafka(kafka, sockets).consumer({
       groupId,
       sessionTimeout: sessionTimeoutMs,
-      rebalanceTimeout: 2 * sessionTimeoutMs, // also how long kafkajs waits for a coordinator that hangs while the group is joined
+      rebalanceTimeout: rebalanceTimeoutMs,
       heartbeatInterval: Math.floor(sessionTimeoutMs / 6), // a rebalance is noticed by it
       maxWaitTimeInMs: FETCH_WAIT_MS,
       readUncommitted: false,
@@ -117,6 +119,10 @@ export class GroupConsumer {
     });
     const ended = Promise.withResolvers<void>();
     const fetches = new Fetches(consumer);
+    // A member is silent for longer than its session only while the others are waited for in a rebalance.
+    const membership = new Membership(consumer, sessionTimeoutMs + rebalanceTimeoutMs, () =>
+      ended.reject(new Error('the group has not confirmed this member for longer than it keeps one')),
+    );
     let usable = true;
     consumer.on(consumer.events.CRASH, ({ payload }) => ended.reject(payload.error));
     consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
@@ -137,6 +143,7 @@ export class GroupConsumer {
       await withDeadline('committing what is done', LEAVE_TIMEOUT_MS, this.#commit()).catch(() => {});
     } finally {
       clearInterval(committing);
+      membership.end();
       signal.removeEventListener('abort', stop);
       await this.#leave(consumer, sockets);
     }

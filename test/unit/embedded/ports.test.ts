@@ -12,6 +12,12 @@ assert.ok(address !== null && typeof address === 'object');
 const taken = address.port;
 after(() => server.close());
 
+test('a free port is none that an outgoing connection may be given', async () => {
+  const ports = await Promise.all(Array.from({ length: 50 }, () => freePort()));
+  for (const port of ports) assert.ok(port < 32_768, `${port} is one of those`);
+  assert.ok(new Set(ports).size > 40, 'they are drawn at random');
+});
+
 describe('choosePort', () => {
   test('refuses a configured port that is taken, naming the variable', async () => {
     await assert.rejects(choosePort('EMBEDDED_KAFKA_PORT', taken), (error) => {

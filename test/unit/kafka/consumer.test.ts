@@ -2,17 +2,20 @@
 import assert from 'node:assert/strict';
 import { EventEmitter } from 'node:events';
 import { mock, type TestContext, test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { type Consumer, type EachBatchPayload, Kafka } from 'kafkajs';
 import { GroupConsumer } from '../../../src/kafka/consumer.ts';
 import { quiet } from '../../support/relay-fixtures.ts';
 import { waitUntil } from '../../support/signals.ts';
 
 const TOPIC = 'orders';
+const SESSION_MS = 10_000;
 
 /** What kafkajs's consumer does on its own, done by the test. */
 class DrivenConsumer extends EventEmitter {
   readonly events = {
     CRASH: 'crash',
+    HEARTBEAT: 'heartbeat',
     GROUP_JOIN: 'join',
     FETCH_START: 'fetch-start',
     FETCH: 'fetch',
@@ -75,7 +78,7 @@ function start(t: TestContext): Driven {
     kafka: { brokers: ['nowhere:1'], tls: false, clientId: 'test', logger: quiet.logger },
     groupId: 'group',
     topics: [TOPIC],
-    sessionTimeoutMs: 10_000,
+    sessionTimeoutMs: SESSION_MS,
     commitIntervalMs: 100,
     backoffMaxMs: 1,
     metrics: quiet.metrics,
@@ -145,4 +148,28 @@ test('a single broker’s loop that joins again has nothing under way', async (t
   await consumer.deliver(1, 3);
   assert.deepEqual(driven.offered, ['1/3']);
   assert.equal(driven.made.length, 1);
+});
+
+test('a member that the group has not confirmed for three sessions begins anew', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const driven = start(t);
+  const pass = async (ms: number) => {
+    t.mock.timers.tick(ms);
+    await setImmediate();
+  };
+  await pass(0);
+  const [consumer] = driven.made;
+  assert.ok(consumer);
+  consumer.join(0);
+  for (let i = 0; i < 5; i++) {
+    await pass(3 * SESSION_MS - 1);
+    consumer.tell('HEARTBEAT', {});
+  }
+  await pass(3 * SESSION_MS - 1);
+  assert.equal(driven.made.length, 1);
+  await pass(1);
+  assert.deepEqual(driven.assigned, [[0], []]);
+  await pass(1); // the pause before the next attempt
+  assert.equal(driven.made.length, 2);
+  t.mock.timers.reset();
 });
