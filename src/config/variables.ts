@@ -206,6 +206,11 @@ export const VARIABLES = {
       'How long rows of the outbox are kept at least; then a day is dropped as soon as nothing needs it. 0: for ever.',
     unit: 'days',
   }),
+  SAGA_RETENTION: integer(90, 0, 3_660, {
+    description:
+      'How long sagas that have ended are kept, with their history; at least as long as INBOX_RETENTION_DAYS. 0: for ever.',
+    unit: 'days',
+  }),
 
   // --- consumers
   INBOX_RETENTION_DAYS: integer(30, 1, 3_660, {

@@ -11,8 +11,8 @@ export class Membership {
   /** From the first join on: `onLost` is called when the coordinator has confirmed neither a heartbeat nor a join for `silenceMs`. */
   constructor(consumer: Consumer, silenceMs: number, onLost: () => void) {
     const confirmed = () => {
-      this.#silence ??= setTimeout(onLost, silenceMs);
-      this.#silence.refresh();
+      clearTimeout(this.#silence);
+      this.#silence = setTimeout(onLost, silenceMs).unref();
     };
     consumer.on(consumer.events.GROUP_JOIN, confirmed);
     consumer.on(consumer.events.HEARTBEAT, confirmed);

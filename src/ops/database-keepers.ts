@@ -1,4 +1,4 @@
-/** What looks after one database: the sealer of its audit, and the retention of its outbox. Put together here. */
+/** What looks after one database: the sealer of its audit, and the retention of its outbox and of its sagas. Put together here. */
 import { AuditSealer } from '../audit/sealer.ts';
 import type { DatabaseConfig, DatabaseName } from '../config/databases.ts';
 import { armFailPoint } from '../kernel/fail-point.ts';
@@ -6,6 +6,7 @@ import type { Poller } from '../kernel/poller.ts';
 import type { Pool } from '../postgres/connection.ts';
 import type { Telemetry } from '../telemetry/telemetry.ts';
 import { RetentionKeeper } from './retention-keeper.ts';
+import { SagaRetention } from './saga-retention.ts';
 
 export interface DatabaseKeeperParts {
   readonly database: DatabaseName;
@@ -25,5 +26,6 @@ export function databaseKeepers(parts: DatabaseKeeperParts): readonly Poller[] {
   return [
     new AuditSealer({ db: pool, logger: logger('audit-sealer'), metrics }),
     new RetentionKeeper({ settings: config, deadLetters, failPoint, logger: logger('retention'), metrics }),
+    new SagaRetention({ pool, settings: config, logger: logger('saga-retention'), metrics }),
   ];
 }

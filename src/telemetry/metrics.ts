@@ -73,6 +73,8 @@ export interface Metrics {
   readonly sagaTimersTotal: Counter<{ result: 'fired' | 'set-aside' }>;
   /** Sagas that wait for an operator. */
   readonly sagasWaiting: Gauge<{ state: 'stuck' | 'compensation_failed' }>;
+  /** Ended sagas that were dropped after their retention. */
+  readonly sagasDroppedTotal: Counter;
   /** Rows of ferry.audit that have no link yet. */
   readonly auditUnlinked: Gauge;
   /** Links of the audit's chain; it only grows. */
@@ -196,6 +198,7 @@ export function createMetrics(meter: Meter, labels: Attributes = {}): Metrics {
     sagaRepliesTotal: counter('ferry_saga_replies_total', '{reply}', 'Replies to the commands of sagas'),
     sagaTimersTotal: counter('ferry_saga_timers_total', '{timer}', 'Timers of sagas that were due'),
     sagasWaiting: gauge('ferry_sagas_waiting', '{saga}', 'Sagas that wait for an operator'),
+    sagasDroppedTotal: counter('ferry_sagas_dropped_total', '{saga}', 'Ended sagas dropped after their retention'),
     auditUnlinked: gauge('ferry_audit_unlinked', '{row}', 'Audit rows that are not in the chain yet'),
     auditPosition: gauge('ferry_audit_position', '{link}', 'Length of the audit’s chain; it only grows'),
     outboxDaysKept: gauge('ferry_outbox_days_kept', '{day}', 'Days of the outbox kept beyond the retention, by reason'),
