@@ -70,7 +70,7 @@ export function commerceSession(
     RELAY_STATUS_INTERVAL_MS: '200', // what is confirmed shows how soon a killed relay is back
     RELAY_HEARTBEAT_INTERVAL_MS: '500', // by it one knows that all is published, which is waited for in the end
   };
-  return openSession(own, { ...options, home: options.home ?? join(outer.home.directory, name) });
+  return openSession(own, { ...options, home: join(outer.home.directory, name) });
 }
 
 /** Empties the home and starts everything in it; `scope` stops it. Throws PART_UNREACHABLE with the end of a log, or the signal's reason. */

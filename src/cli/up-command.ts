@@ -63,7 +63,7 @@ function alreadyRunning({ home }: Session, pid: number): FerryError {
 /** Whatever was started is released by the scope, in reverse order, however far the start came. */
 async function start(session: Session, options: UpOptions, scope: Scope, stopping: AbortSignal): Promise<void> {
   const { home, terminal } = session;
-  await home.claim();
+  await home.claim({ leftBehind: process.send !== undefined }); // who detaches it speaks to it
   scope.defer('the home', () => home.release());
   if (options.fresh === true) home.deleteData();
   const { HTTP_PORT } = loadConfig(session.environment);

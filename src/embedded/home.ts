@@ -14,6 +14,11 @@ export interface RecordedProcess extends ProcessIdentity {
   readonly name: string;
 }
 
+export interface HomeOwner extends ProcessIdentity {
+  /** It was left running in the background, for whoever comes next. */
+  readonly leftBehind?: boolean;
+}
+
 /** How to reach a stack; kept after it ended, so that the next start prefers the same ports. */
 export interface StackAddresses {
   readonly postgresUrl?: string;
@@ -52,8 +57,8 @@ export class Home {
   }
 
   /** The process that runs this home's stack, if it is alive. */
-  owner(): ProcessIdentity | undefined {
-    const owner = readJson<ProcessIdentity>(this.path('owner.json'));
+  owner(): HomeOwner | undefined {
+    const owner = readJson<HomeOwner>(this.path('owner.json'));
     return owner !== undefined && isStillRunning(owner) ? owner : undefined;
   }
 
@@ -66,7 +71,7 @@ export class Home {
    * Makes this process the owner and ends what a dead owner left behind. Throws ALREADY_RUNNING while another owner is alive, and
    * HOME_UNUSABLE if the directory cannot be written.
    */
-  async claim(): Promise<void> {
+  async claim({ leftBehind = false } = {}): Promise<void> {
     try {
       mkdirSync(this.path('logs'), { recursive: true });
     } catch (cause) {
@@ -75,7 +80,7 @@ export class Home {
     const self = identifyProcess(process.pid);
     if (self === undefined) throw new Error('this process cannot find its own start time');
     const draft = this.path(`owner.${process.pid}.tmp`);
-    writeJson(draft, self);
+    writeJson(draft, { ...self, leftBehind } satisfies HomeOwner);
     try {
       this.#takeOwnership(draft);
     } finally {

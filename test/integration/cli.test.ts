@@ -5,10 +5,12 @@ import { once } from 'node:events';
 import { rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
 import { after, describe, test } from 'node:test';
 import { Home } from '../../src/embedded/home.ts';
 import { isStillRunning } from '../../src/embedded/process-identity.ts';
 import { sleep } from '../../src/kernel/deadline.ts';
+import { waitUntil } from '../support/signals.ts';
 
 const MAIN = resolve(import.meta.dirname, '../../src/main.ts');
 const home = new Home(resolve(import.meta.dirname, '../../.ferry-cache/test-homes', `cli-${process.pid}`));
@@ -193,8 +195,9 @@ describe('up in the foreground', { timeout: 240_000 }, () => {
 });
 
 describe('demo', { timeout: 240_000 }, () => {
+  const demoHome = new Home(join(home.directory, 'demo'));
+
   test('proves its orders through killed processes, in one line of JSON, and leaves nothing', async () => {
-    const demoHome = new Home(join(home.directory, 'demo'));
     const { code, stdout, stderr } = await ferry('demo', '--orders', '100', '--kill-relay', '1', '--json');
     assert.equal(code, 0, stderr);
     const lines = stdout.trim().split('\n');
@@ -223,6 +226,36 @@ describe('demo', { timeout: 240_000 }, () => {
       ordersInLimbo: 0,
     });
     assert.deepEqual(demoHome.processes(), []);
+    assert.equal(demoHome.owner(), undefined);
+  });
+
+  test('a second one says that the first is running; one that is interrupted counts nothing, and leaves nothing', async () => {
+    const first = spawn(process.execPath, [MAIN, 'demo', '--orders', '2000', '--json', '--home', home.directory], {
+      env: environment,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    running.push(first);
+    const said = text(first.stdout);
+    await waitUntil('the relay having begun', () => demoHome.processes().some(({ name }) => name === 'relay'));
+    const processes = demoHome.processes();
+    const { code, stdout, stderr } = await ferry('demo');
+    assert.equal(code, 1, stdout);
+    assert.match(stderr, new RegExp(`in use by process ${first.pid}.*ALREADY_RUNNING`, 's'));
+    assert.equal(first.exitCode, null);
+    first.kill('SIGTERM');
+    assert.deepEqual(await once(first, 'exit'), [1, null]);
+    assert.equal(await said, '');
+    assert.ok(!processes.some(isStillRunning));
+  });
+
+  test('--keep leaves the stack to other commands, until down or the next demo', async () => {
+    const { code, stderr } = await ferry('demo', '--orders', '20', '--kill-relay', '0', '--json', '--keep');
+    assert.equal(code, 0, stderr);
+    const kept = demoHome.owner();
+    assert.ok(kept?.leftBehind);
+    const next = await ferry('demo', '--orders', '20', '--kill-relay', '0', '--json');
+    assert.equal(next.code, 0, next.stderr);
+    assert.ok(!isStillRunning(kept));
     assert.equal(demoHome.owner(), undefined);
   });
 });

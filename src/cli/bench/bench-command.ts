@@ -72,7 +72,6 @@ async function measure(
   const outboxes = outboxesOf(pools);
   const { accepted } = await place(session, options, stack, signal);
   await settle(terminal, pool, { orders: accepted, outboxes, signal });
-  signal.throwIfAborted();
   const events = await openEventLog(config);
   scope.defer('the connection to Kafka', () => events.close());
   return terminal.step('events, orders, money and stock counted', async () => ({

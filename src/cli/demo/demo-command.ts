@@ -44,7 +44,7 @@ export async function runDemo(outer: Session, options: DemoOptions): Promise<num
   const scope = new Scope();
   let outcome: DemoOutcome;
   try {
-    await endStack(session.home); // one that an earlier `--keep` left
+    if (session.home.owner()?.leftBehind === true) await endStack(session.home); // by an earlier `--keep`
     outcome = await runOrders(session, options, scope, stop);
   } catch (error) {
     if (!stop.signal.aborted) throw error;

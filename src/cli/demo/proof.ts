@@ -23,7 +23,7 @@ export function outboxesOf(pools: Pools): Outbox[] {
   return [...pools.withRelays()].map(([database, owner]) => ({ database, ...owner }));
 }
 
-/** Waits until every committed row is known to be published. Returns false when that did not happen in time. */
+/** Waits until every committed row is known to be published. False when that did not happen in time; rejects with the signal's reason. */
 export async function waitForQuiet(
   pool: Pool,
   relay: string,
@@ -32,8 +32,9 @@ export async function waitForQuiet(
 ): Promise<boolean> {
   const deadline = performance.now() + timeoutMs;
   while ((await readSlotStatus(pool, relay)).pending > 0) {
-    if (performance.now() > deadline || signal.aborted) return false;
+    if (performance.now() > deadline) return false;
     await sleep(100, signal);
+    signal.throwIfAborted();
   }
   return true;
 }

@@ -36,7 +36,7 @@ export function isFulfilled(report: SagaReport): boolean {
   return stuck + ledgerImbalance + stockMismatch + ordersInLimbo === 0;
 }
 
-/** Waits until each accepted order has a fulfilment that ended. Returns false when that did not happen in time. */
+/** Waits until each accepted order has a fulfilment that ended. False when that did not happen in time; rejects with the signal's reason. */
 export async function waitForSagas(
   db: Queryable,
   orders: number,
@@ -47,8 +47,9 @@ export async function waitForSagas(
     const ended = await countEnded(db);
     onProgress(ended);
     if (ended >= orders) return true;
-    if (performance.now() > deadline || signal.aborted) return false;
+    if (performance.now() > deadline) return false;
     await sleep(250, signal);
+    signal.throwIfAborted();
   }
 }
 

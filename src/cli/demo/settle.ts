@@ -14,7 +14,10 @@ export interface SettleOptions {
   readonly signal: AbortSignal;
 }
 
-/** Until every order has ended one way or the other, and all that was written is published; says so if that takes too long. `pool`: the orders'. */
+/**
+ * Until every order has ended one way or the other, and all that was written is published; says so if that takes too long. `pool`: the orders'.
+ * Rejects with the signal's reason: what is not at rest cannot be counted.
+ */
 export async function settle(
   terminal: Terminal,
   pool: Pool,
@@ -26,7 +29,7 @@ export async function settle(
     if (!(await waitForSagas(pool, orders, options))) terminal.note('  not all have ended; counting what is there');
   });
   await terminal.step('every committed row published', async () => {
-    const waits = outboxes.map((outbox) => waitForQuiet(outbox.pool, outbox.relay, QUIET_TIMEOUT_MS, signal));
+    const waits = outboxes.map(({ pool, relay }) => waitForQuiet(pool, relay, QUIET_TIMEOUT_MS, signal));
     if ((await Promise.all(waits)).includes(false))
       terminal.note('  not all rows are known to be published; counting what is there');
   });
