@@ -28,18 +28,23 @@ const EDITED = `(
          coalesce(patch.headers, event.headers) as headers
     from ferry.outbox event left join ferry.event_patch patch on patch.event_id = event.id)`;
 
-/** Row by row, so that no payload behind the bound is read: its size as text is known only once it is uncompressed. */
+/**
+ * Row by row, so that no payload behind the bound is read: its size as text is known only once it is uncompressed, and that is done once
+ * (`offset 0`: the text is not made anew for each use).
+ */
 const within = (source: string) => `
   with recursive within as (
-    select 0 as n, 0::bigint as bytes
+    select 0 as looked, 0::bigint as bytes, event.*
+      from (values (0)) as start left join (select ${OUTBOX_COLUMNS} from ${source} event limit 0) event on true
     union all
-    select n + 1, bytes + coalesce(octet_length(event.payload::text), octet_length(event.payload_bytes), 0)
-             + coalesce(octet_length(event.headers::text), 0)
-      from within left join ${source} event on event.id = ($1::uuid[])[n + 1]
-     where n < cardinality($1::uuid[]) and bytes < $2
+    select looked + 1, bytes + coalesce(octet_length(event.payload), octet_length(event.payload_bytes), 0)
+             + coalesce(octet_length(event.headers::text), 0), event.*
+      from within left join lateral (
+        select ${OUTBOX_COLUMNS} from ${source} event where event.id = ($1::uuid[])[looked + 1] offset 0
+      ) event on true
+     where looked < cardinality($1::uuid[]) and bytes < $2
   )
-  select n as looked, ${OUTBOX_COLUMNS} from within left join ${source} event on event.id = ($1::uuid[])[n]
-   where n > 0 order by n`;
+  select * from within where looked > 0 order by looked`;
 
 const OUTBOX = within('ferry.outbox');
 const OUTBOX_EDITED = within(EDITED);
