@@ -94,7 +94,8 @@ const OrderSchema = Type.Object({
   shippingAddress: Type.Union([AddressSchema, Type.Null()]),
   lines: Type.Array(LineSchema),
   saga: Type.Union([OrderSagaSchema, Type.Null()], {
-    description: 'How far its fulfilment is; null until that has begun.',
+    description:
+      'How far its fulfilment is; null until that has begun, and again when it ended SAGA_RETENTION days ago.',
   }),
 });
 const OrderChangeSchema = Type.Object(
