@@ -8,11 +8,13 @@ create trigger saga_history_no_delete before delete on ferry.saga_history
   for each row when (current_setting('ferry.drops_ended_sagas', true) is distinct from 'on') execute function ferry.refuse_change();
 
 -- Ids carry the time of the start: those that are old enough stand at the beginning of the primary key, where only a few long-lived ones stay.
+-- Whoever may call it, the history of the last day stays.
 create function ferry.drop_ended_sagas(ended_before timestamptz, at_most int) returns int
 language sql security definer
 set search_path = pg_catalog, pg_temp set ferry.drops_ended_sagas = 'on' as $$
   with ended as (
-    select id from ferry.saga where id < ferry.uuid_floor(ended_before) and ended_at < ended_before
+    select id from ferry.saga
+    where id < ferry.uuid_floor(ended_before) and ended_at < least(ended_before, now() - interval '1 day')
     order by id limit at_most for update skip locked
   ), history as (
     delete from ferry.saga_history where saga_id in (select id from ended)

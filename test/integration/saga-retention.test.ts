@@ -22,7 +22,7 @@ interface Age {
 const SAGAS: Readonly<Record<string, Age>> = {
   ...Object.fromEntries(Array.from({ length: 25 }, (_, i) => [`old-${i}`, { startedDays: 200 - i, endedDays: 100 }])),
   'ended-lately': { startedDays: 150, endedDays: 89 },
-  'short-and-young': { startedDays: 1, endedDays: 1 },
+  'short-and-young': { startedDays: 1, endedDays: 0 },
   stuck: { startedDays: 199, endedDays: null },
 };
 const KEPT = ['ended-lately', 'short-and-young', 'stuck'];
@@ -98,7 +98,9 @@ test('those that ended before are dropped in batches, with steps and history; ot
   );
 });
 
-test('nobody else takes history away, not even its owner', async () => {
+test('nobody else takes history away, not even its owner, and nobody that of today', async () => {
+  await pool.query('select ferry.drop_ended_sagas(now(), 100)');
+  assert.ok((await keys()).includes('short-and-young'));
   const refused = { code: 'OX003' };
   await assert.rejects(pool.query('delete from ferry.saga_history'), refused);
   await assert.rejects(pool.query(`update ferry.saga_history set reason = 'another'`), refused);
