@@ -65,7 +65,7 @@ export async function noteDroppedDay(databaseUrl: string, days: number): Promise
     await client.query(
       `insert into ferry.outbox_retired (day, first_id, end_id, rows, dropped_at)
        select day, ferry.uuid_floor(day::timestamp at time zone 'UTC'), ferry.uuid_floor((day + 1)::timestamp at time zone 'UTC'), 3, now()
-       from (select $1::date as day)`,
+       from (select $1::date as day) as dropped`,
       [dayAgo(days)],
     );
   });
