@@ -300,6 +300,32 @@ describe('with a relay', () => {
     assert.deepEqual(await outcomes(), [[dayAgo(34), 'dropped', null]]);
   });
 
+  test('a guard that somebody has open is moved behind the day later', async (t) => {
+    await publishedDay(34, 2);
+    const reader = await connectReader(t);
+    const opensTheGuard: Queryable = {
+      query: async <R extends pg.QueryResultRow>(text: string, values?: unknown[]) => {
+        const result = await db.query<R>(text, values);
+        if (text.startsWith('drop table')) {
+          await reader.query('begin; lock table ferry.outbox_guard_before in access share mode');
+        }
+        return result;
+      },
+    };
+    const guard = async () => {
+      const { rows } = await lab.sql<{ bound: string }>(
+        `select pg_get_expr(relpartbound, oid) as bound from pg_class where oid = 'ferry.outbox_guard_before'::regclass`,
+      );
+      return rows[0]?.bound;
+    };
+    const before = await guard();
+    assert.deepEqual(await outcomes({ db: opensTheGuard }), [[dayAgo(34), 'dropped', null]]);
+    assert.equal(await guard(), before);
+    await reader.query('commit');
+    await ensurePartitions(db);
+    assert.notEqual(await guard(), before);
+  });
+
   test('one process at a time; the keeper lets the other work', async () => {
     const other = await SerialClient.connect(lab.config, 'other', () => {});
     await publishedDay(34, 2);
