@@ -12,6 +12,9 @@ export interface Actor {
   readonly requestId: string | null;
 }
 
+/** The role ops, for what it does by itself. */
+export const OPS: Actor = { principal: 'ferry:ops', requestId: null };
+
 export interface AuditEntry {
   /** What was done, such as `order.place`. */
   readonly action: string;

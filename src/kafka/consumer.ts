@@ -102,7 +102,7 @@ export class GroupConsumer {
     }
   }
 
-  /** Resolves when it was stopped, rejects when kafkajs gave up. */
+  /** Resolves when it was stopped, rejects when kafkajs gave up or is no member any more. */
   async #consumeUntilItEnds(signal: AbortSignal): Promise<void> {
     const { kafka, groupId, sessionTimeoutMs, commitIntervalMs } = this.#options;
     const rebalanceTimeoutMs = 2 * sessionTimeoutMs; // also how long kafkajs waits for a coordinator that hangs while the group is joined

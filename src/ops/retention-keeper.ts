@@ -1,5 +1,6 @@
 /** Runs retention by itself, once an hour; any number of processes may: one of them works, the others look again an hour later. */
 import type { Config } from '../config/variables.ts';
+import { OPS } from '../domain/audit.ts';
 import { FerryError } from '../kernel/errors.ts';
 import type { FailPoint } from '../kernel/fail-point.ts';
 import { Poller } from '../kernel/poller.ts';
@@ -21,7 +22,6 @@ export interface RetentionKeeperOptions {
 }
 
 const HOUR_MS = 3_600_000;
-const ACTOR = { principal: 'ferry:ops', requestId: null };
 
 export class RetentionKeeper extends Poller {
   readonly #options: RetentionKeeperOptions;
@@ -41,7 +41,7 @@ export class RetentionKeeper extends Poller {
     const db = await SerialClient.connect(settings, 'ferry-retention', () => {});
     try {
       const onDay = (report: DayReport) => this.#tell(report);
-      const options = { db, deadLetters, daysKept, dryRun: false, actor: ACTOR, failPoint, onDay, signal };
+      const options = { db, deadLetters, daysKept, dryRun: false, actor: OPS, failPoint, onDay, signal };
       const reports = await runRetention(options);
       for (const reason of HOLD_REASONS) {
         metrics.outboxDaysKept.record(reports.filter(({ hold }) => hold?.reason === reason).length, { reason });

@@ -3,7 +3,7 @@
  * then an event that comes again finds its saga, and afterwards the inbox refuses it, so that it starts no second one.
  */
 import type { Config } from '../config/variables.ts';
-import { recordOperation } from '../domain/audit.ts';
+import { OPS, recordOperation } from '../domain/audit.ts';
 import { Poller } from '../kernel/poller.ts';
 import type { Pool } from '../postgres/connection.ts';
 import { transaction } from '../postgres/transaction.ts';
@@ -22,7 +22,6 @@ export interface SagaRetentionOptions {
 }
 
 const HOUR_MS = 3_600_000;
-const ACTOR = { principal: 'ferry:ops', requestId: null };
 
 export class SagaRetention extends Poller {
   readonly #options: SagaRetentionOptions;
@@ -53,8 +52,7 @@ export class SagaRetention extends Poller {
       );
       const sagas = rows[0]?.sagas ?? 0;
       const reason = `${sagas} sagas that ended more than ${days} days ago`;
-      if (sagas > 0)
-        await recordOperation(tx, ACTOR, { action: 'sagas.drop', subject: 'sagas', eventId: null, reason });
+      if (sagas > 0) await recordOperation(tx, OPS, { action: 'sagas.drop', subject: 'sagas', eventId: null, reason });
       return sagas;
     });
   }
